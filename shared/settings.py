@@ -1,0 +1,159 @@
+"""Environment variables become typed settings; one error names every variable that is missing or bad."""
+
+import os
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal, Self
+from urllib.parse import parse_qsl, urljoin, urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+
+_LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+_UNRESOLVED_KEY_VAULT_REFERENCE = "@microsoft.keyvault("
+
+
+class SettingsError(Exception):
+    """Settings are missing or bad.
+
+    Attributes:
+        problems: What is wrong, by the name of the environment variable. Values are never repeated, some are secrets.
+    """
+
+    def __init__(self, problems: Mapping[str, str]) -> None:
+        self.problems = dict(problems)
+        super().__init__("; ".join(f"{variable}: {problem}" for variable, problem in self.problems.items()))
+
+    def __reduce__(self) -> tuple[type[Self], tuple[dict[str, str]]]:
+        return type(self), (self.problems,)
+
+
+def _absolute_url(url: str) -> str:
+    """Accept an absolute URL that is safe to send a token to: https, or http on the loopback interface."""
+    parts = urlsplit(url)
+    if parts.scheme not in {"https", "http"} or not parts.hostname:
+        raise ValueError("expected an absolute URL such as https://api.example.com/v1")
+    if parts.scheme == "http" and parts.hostname not in _LOOPBACK_HOSTS:
+        raise ValueError("expected https; plain http is accepted on the loopback interface only")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("expected a URL without credentials, query or fragment")
+    return url
+
+
+def _parameters(text: object) -> object:
+    """Read extra token request parameters written as a form: `a=1&b=2`."""
+    if not isinstance(text, str):
+        return text
+    try:
+        return tuple(parse_qsl(text, strict_parsing=True))
+    except ValueError:
+        raise ValueError("expected parameters written as a form, such as organization=acme&tenant=7") from None
+
+
+Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
+AbsoluteUrl = Annotated[str, AfterValidator(_absolute_url)]
+Parameters = Annotated[tuple[tuple[str, str], ...], BeforeValidator(_parameters)]
+
+
+class _EnvironmentSettings(BaseModel):
+    """Reads each field `x` from the environment variable `PREFIX` + `X`; a blank variable counts as missing."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+    PREFIX: ClassVar[str]
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None, *, prefix: str | None = None) -> Self:
+        """Read the settings.
+
+        Args:
+            environment: Variables by name; `os.environ` unless given.
+            prefix: Of the variables' names, for a second API beside the first; the class's own unless given.
+
+        Raises:
+            SettingsError: Variables are missing or bad; it names all of them at once.
+        """
+        environment = os.environ if environment is None else environment
+        prefix = cls.PREFIX if prefix is None else prefix
+        given = {field: environment.get(prefix + field.upper(), "").strip() for field in cls.model_fields}
+        given = {field: value for field, value in given.items() if value}
+        problems: dict[str, str] = {}
+        settings = None
+        try:
+            settings = cls.model_validate(given)
+        except ValidationError as error:
+            for detail in error.errors(include_url=False, include_context=False, include_input=False):
+                problem = "missing" if detail["type"] == "missing" else detail["msg"].removeprefix("Value error, ")
+                problems.setdefault(str(detail["loc"][0]), problem)
+        problems |= cls._further_problems(given)
+        if settings is None or problems:
+            raise SettingsError({prefix + field.upper(): problems[field] for field in sorted(problems)})
+        return settings
+
+    @classmethod
+    def _further_problems(cls, given: Mapping[str, str]) -> dict[str, str]:
+        """What is wrong beyond single fields: `given` are the texts by field, before validation."""
+        return {
+            field: "a Key Vault reference that was not resolved: check the app's identity and its access to the vault"
+            for field, value in given.items()
+            if value.lower().startswith(_UNRESOLVED_KEY_VAULT_REFERENCE)
+        }
+
+
+class BusinessApiSettings(_EnvironmentSettings):
+    """How to reach the Business API and how to get its access tokens. Time-outs are in seconds."""
+
+    PREFIX: ClassVar[str] = "BUSINESS_API_"
+
+    base_url: AbsoluteUrl
+    auth: Literal["client_credentials", "entra"] = "client_credentials"
+
+    token_url: str = ""
+    client_id: str = ""
+    client_secret: SecretStr = SecretStr("")
+    auth_method: Literal["client_secret_basic", "client_secret_post"] = "client_secret_basic"
+    scope: str = ""
+    audience: str = ""
+    resource: str = ""
+    token_parameters: Parameters = ()
+
+    connect_timeout: Seconds = 5.0
+    read_timeout: Seconds = 30.0
+    write_timeout: Seconds = 10.0
+    pool_timeout: Seconds = 5.0
+    max_connections: Annotated[int, Field(ge=1, le=1000)] = 20
+
+    @field_validator("token_url")
+    @classmethod
+    def _resolve_token_url(cls, token_url: str, info: ValidationInfo) -> str:
+        """Make a relative token URL absolute: `auth/token` lies below the base URL, `/auth/token` on its host."""
+        base_url = info.data.get("base_url")
+        return token_url if base_url is None else _absolute_url(urljoin(f"{base_url.rstrip('/')}/", token_url))
+
+    @classmethod
+    def _further_problems(cls, given: Mapping[str, str]) -> dict[str, str]:
+        required = {
+            "client_credentials": ("token_url", "client_id", "client_secret"),
+            "entra": ("scope",),
+        }.get(auth := given.get("auth", "client_credentials"), ())
+        missing = {field: f"missing: needed by {auth}" for field in required if field not in given}
+        return missing | super()._further_problems(given)
+
+
+class DeliverySettings(_EnvironmentSettings):
+    """When a record is tried again and when it is given up. All times are in seconds."""
+
+    PREFIX: ClassVar[str] = "DELIVERY_"
+
+    first_delay: Seconds = 5.0
+    max_delay: Seconds = 900.0
+    max_retry_after: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] = 3600.0
+    deadline: Annotated[float, Field(gt=0, le=604_800, allow_inf_nan=False)] = 86_400.0

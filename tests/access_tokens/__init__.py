@@ -1,0 +1,1 @@
+"""Tests of the access tokens, against real sockets on the loopback interface."""
