@@ -1,0 +1,292 @@
+"""The durable extension's HTTP API, which callers reach as webhooks and the SDK's clients under a path of their own."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+from aiohttp import web
+
+from devhost.clock import format_time, parse_time
+from devhost.engine import (
+    Engine,
+    InstanceExistsError,
+    InstanceGoneError,
+    InstanceNotFoundError,
+    UnknownFunctionError,
+)
+from devhost.orchestration import COMPLETIONS, EventType, OrchestrationError
+from devhost.store import FINISHED, Instance, Store
+
+WEBHOOKS = "/runtime/webhooks/durabletask"
+
+# Hints to callers that poll, in seconds: for a status, and for an orchestration just started.
+_POLL_AFTER = 5
+_POLL_NEW_AFTER = 10
+
+_DEFAULT_PAGE = 100
+_CONTINUATION = "x-ms-continuation-token"
+_ID_PLACEHOLDER = "INSTANCEID"
+
+_EVENT_FIELDS = ("Timestamp", "Reason", "Details", "FireAt", "OrchestrationStatus", "InstanceId", "Data")
+_HIDDEN = frozenset({EventType.ORCHESTRATOR_STARTED, EventType.ORCHESTRATOR_COMPLETED})
+_SCHEDULING = frozenset({EventType.TASK_SCHEDULED, EventType.SUB_ORCHESTRATION_CREATED, EventType.TIMER_CREATED})
+_EVENT_NAMES = {
+    EventType.SUB_ORCHESTRATION_CREATED: "SubOrchestrationInstanceCreated",
+    EventType.SUB_ORCHESTRATION_COMPLETED: "SubOrchestrationInstanceCompleted",
+    EventType.SUB_ORCHESTRATION_FAILED: "SubOrchestrationInstanceFailed",
+    EventType.GENERIC: "GenericEvent",
+}
+
+
+class DurableHttp:
+    """The routes `orchestrators/…` and `instances/…` over an engine and its store.
+
+    `query` is what every URL given out must carry: the hub's name and, with authorization on, the system key.
+    """
+
+    def __init__(self, engine: Engine, store: Store, origin: str, query: Mapping[str, str]) -> None:
+        self._engine = engine
+        self._store = store
+        self._origin = origin
+        self._query = "&".join(f"{name}={quote(value)}" for name, value in query.items())
+
+    async def handle(self, request: web.Request, path: str) -> web.Response:
+        """Answer a request for `path`, which is relative to the API's base."""
+        parts = [part for part in path.split("/") if part]
+        try:
+            match (request.method, *parts):
+                case "POST", "orchestrators", name:
+                    return await self._start(request, name, None)
+                case "POST", "orchestrators", name, instance_id:
+                    return await self._start(request, name, instance_id)
+                case "GET", "instances":
+                    return self._list(request)
+                case "DELETE", "instances":
+                    return self._purge_by_filter(request)
+                case "GET", "instances", instance_id:
+                    return self._status(request, instance_id)
+                case "DELETE", "instances", instance_id:
+                    self._engine.require(instance_id)
+                    return web.json_response({"instancesDeleted": self._engine.purge([instance_id])})
+                case "POST", "instances", instance_id, "raiseEvent", event_name:
+                    return await self._raise_event(request, instance_id, event_name)
+                case "POST", "instances", instance_id, operation:
+                    return await self._operate(request, instance_id, operation.lower())
+                case _, "entities", *_:
+                    return _error(501, "Durable entities are not emulated by this host.")
+        except InstanceNotFoundError:
+            return web.Response(status=404)
+        except InstanceGoneError:
+            return web.Response(status=410)
+        except InstanceExistsError as error:
+            return _error(409, str(error))
+        except (UnknownFunctionError, OrchestrationError) as error:
+            return _error(400, "One or more of the arguments submitted is incorrect", str(error))
+        return web.Response(status=404)
+
+    def client_binding(self, hub_name: str, rpc_base_url: str) -> str:
+        """What a durable client binding hands to the SDK, as JSON."""
+        base = self._origin + WEBHOOKS
+        start = f"{base}/orchestrators/{{functionName}}[/{{instanceId}}]"
+        return json.dumps(
+            {
+                "taskHubName": hub_name,
+                "connectionName": None,
+                "baseUrl": base,
+                "creationUrls": {
+                    "createNewInstancePostUri": f"{start}?{self._query}",
+                    "createAndWaitOnNewInstancePostUri": (
+                        f"{start}?timeout={{timeoutInSeconds}}&pollingInterval={{intervalInSeconds}}&{self._query}"
+                    ),
+                },
+                "managementUrls": self._management_urls(self._origin, _ID_PLACEHOLDER),
+                "requiredQueryStringParameters": self._query,
+                "rpcBaseUrl": rpc_base_url,
+                "httpBaseUrl": base,
+            }
+        )
+
+    # Routes
+
+    async def _start(self, request: web.Request, name: str, instance_id: str | None) -> web.Response:
+        body = await request.text()
+        try:
+            input_json = json.dumps(json.loads(body)) if body else "null"
+        except ValueError as error:
+            return _error(400, "Invalid JSON content", str(error))
+        if instance_id is not None and instance_id.startswith("@"):
+            return _error(400, "Orchestration instance ids must not begin with '@'.")
+        version = request.query.get("version")
+        instance = self._engine.start_instance(name, input_json, instance_id=instance_id, version=version)
+        return await self._started(request, instance)
+
+    async def _started(self, request: web.Request, instance: Instance) -> web.Response:
+        """Answer with the URLs of a new instance, or, if the caller wants to wait, with its outcome."""
+        wait = request.query.get("timeout")
+        if wait is not None and "pollingInterval" in request.query:
+            try:
+                async with asyncio.timeout(float(wait)):
+                    ended = await self._engine.wait(instance.instance_id)
+            except ValueError:
+                return _error(400, "timeout must be a number of seconds")
+            except TimeoutError:
+                pass
+            else:
+                if ended.status == "Completed":
+                    return web.json_response(text=ended.output)
+                return self._status(request, instance.instance_id)
+        urls = self._management_urls(_origin_of(request), instance.instance_id)
+        headers = {"Location": urls["statusQueryGetUri"], "Retry-After": str(_POLL_NEW_AFTER)}
+        return web.json_response(urls, status=202, headers=headers)
+
+    def _list(self, request: web.Request) -> web.Response:
+        try:
+            page = int(request.query.get("top", _DEFAULT_PAGE))
+            conditions = self._conditions(request)
+        except ValueError as error:
+            return _error(400, str(error))
+        after = request.headers.get(_CONTINUATION, "")
+        found = self._store.find(**conditions, after=after, limit=page + 1)
+        show_input = _flag(request, "showInput", default=True)
+        statuses = [_status_json(instance, show_input=show_input) for instance in found[:page]]
+        token = found[page - 1].instance_id if len(found) > page else ""
+        return web.json_response(statuses, headers={_CONTINUATION: token})
+
+    def _purge_by_filter(self, request: web.Request) -> web.Response:
+        if "createdTimeFrom" not in request.query:
+            return _error(400, "Please provide value for 'createdTimeFrom' parameter.")
+        try:
+            conditions = self._conditions(request)
+        except ValueError as error:
+            return _error(400, str(error))
+        conditions["statuses"] = [status for status in conditions["statuses"] or FINISHED if status in FINISHED]
+        purged = self._engine.purge([one.instance_id for one in self._store.find(**conditions)])
+        return web.json_response({"instancesDeleted": purged}) if purged else web.Response(status=404)
+
+    def _status(self, request: web.Request, instance_id: str) -> web.Response:
+        instance = self._engine.require(instance_id)
+        payload = _status_json(instance, show_input=_flag(request, "showInput", default=True))
+        if _flag(request, "showHistory"):
+            payload["historyEvents"] = shown_history(
+                self._store.history(instance_id),
+                show_input=_flag(request, "showInput", default=True),
+                show_output=_flag(request, "showHistoryOutput"),
+            )
+        if not instance.finished:
+            headers = {"Location": str(request.url), "Retry-After": str(_POLL_AFTER)}
+            return web.json_response(payload, status=202, headers=headers)
+        failed = instance.status == "Failed" and _flag(request, "returnInternalServerErrorOnFailure")
+        return web.json_response(payload, status=500 if failed else 200)
+
+    async def _raise_event(self, request: web.Request, instance_id: str, name: str) -> web.Response:
+        if self._engine.require(instance_id).finished:
+            return web.Response(status=410)
+        if request.content_type != "application/json":
+            return _error(400, "Only application/json request content is supported")
+        try:
+            data = json.loads(await request.text() or "null")
+        except ValueError as error:
+            return _error(400, "Invalid JSON content", str(error))
+        # As in Azure, what the SDK's client sends (JSON inside a JSON text) reaches the orchestrator as a text.
+        self._engine.raise_event(instance_id, name, json.dumps(data))
+        return web.Response(status=202)
+
+    async def _operate(self, request: web.Request, instance_id: str, operation: str) -> web.Response:
+        reason = request.query.get("reason", "")
+        match operation:
+            case "terminate":
+                self._engine.terminate(instance_id, reason)
+            case "suspend":
+                self._engine.suspend(instance_id, reason)
+            case "resume":
+                self._engine.resume(instance_id, reason)
+            case "rewind":
+                await self._engine.rewind(instance_id, reason)
+            case "restart":
+                new_id = _flag(request, "restartWithNewInstanceId", default=True)
+                return await self._started(request, self._engine.restart(instance_id, new_id=new_id))
+            case _:
+                return web.Response(status=404)
+        return web.Response(status=202)
+
+    # Payloads
+
+    def _management_urls(self, origin: str, instance_id: str) -> dict[str, str]:
+        base = f"{origin}{WEBHOOKS}/instances/{quote(instance_id, safe='')}"
+        urls = {"id": instance_id, "statusQueryGetUri": f"{base}?{self._query}"}
+        urls["sendEventPostUri"] = f"{base}/raiseEvent/{{eventName}}?{self._query}"
+        for operation in ("terminate", "rewind", "suspend", "resume"):
+            urls[f"{operation}PostUri"] = f"{base}/{operation}?reason={{text}}&{self._query}"
+        urls["restartPostUri"] = f"{base}/restart?{self._query}"
+        urls["purgeHistoryDeleteUri"] = f"{base}?{self._query}"
+        return urls
+
+    @staticmethod
+    def _conditions(request: web.Request) -> dict[str, Any]:
+        """The filters of a query, as the store's `find` takes them. Raises `ValueError`."""
+        statuses = [
+            status for text in request.query.getall("runtimeStatus", []) for status in text.split(",") if status
+        ]
+        conditions: dict[str, Any] = {"statuses": statuses, "prefix": request.query.get("instanceIdPrefix", "")}
+        for name, key in (("createdTimeFrom", "created_from"), ("createdTimeTo", "created_to")):
+            if text := request.query.get(name):
+                conditions[key] = format_time(parse_time(text))
+        return conditions
+
+
+def shown_history(texts: list[str], *, show_input: bool, show_output: bool) -> list[dict[str, Any]]:
+    """A history as a status shows it: an event that ends a task stands for the one that scheduled it, too."""
+    events = [json.loads(text) for text in texts]
+    scheduled = {event["EventId"]: event for event in events if event["EventType"] in _SCHEDULING}
+    ended = {event[COMPLETIONS[event["EventType"]]] for event in events if event["EventType"] in COMPLETIONS}
+    shown = []
+    for event in events:
+        event_type = EventType(event["EventType"])
+        if event_type in _HIDDEN or (event_type in _SCHEDULING and event["EventId"] in ended):
+            continue
+        entry = {"EventType": _EVENT_NAMES.get(event_type, event_type.name.title().replace("_", ""))}
+        entry |= {name: event[name] for name in _EVENT_FIELDS if event.get(name) is not None}
+        if event_type in COMPLETIONS and (opening := scheduled.get(event[COMPLETIONS[event_type]])) is not None:
+            entry["ScheduledTime"] = opening["Timestamp"]
+            event = {"Name": opening.get("Name"), **event}
+        if event.get("Name") is not None:
+            entry["Name" if event_type == EventType.EVENT_RAISED else "FunctionName"] = event["Name"]
+        if show_input and event.get("Input") is not None:
+            entry["Input"] = event["Input"]
+        if show_output and event.get("Result") is not None:
+            entry["Result"] = json.loads(event["Result"])
+        shown.append(entry)
+    return shown
+
+
+def _status_json(instance: Instance, *, show_input: bool) -> dict[str, Any]:
+    return {
+        "name": instance.name,
+        "instanceId": instance.instance_id,
+        "runtimeStatus": instance.status,
+        "input": json.loads(instance.input) if show_input else None,
+        "customStatus": json.loads(instance.custom_status or "null"),
+        "output": json.loads(instance.output or "null"),
+        "createdTime": _whole_seconds(instance.created),
+        "lastUpdatedTime": _whole_seconds(instance.updated),
+    }
+
+
+def _whole_seconds(time: str) -> str:
+    return time.partition(".")[0] + "Z"
+
+
+def _origin_of(request: web.Request) -> str:
+    return str(request.url.origin())
+
+
+def _flag(request: web.Request, name: str, *, default: bool = False) -> bool:
+    text = request.query.get(name, "").lower()
+    return text == "true" if text in ("true", "false") else default
+
+
+def _error(status: int, message: str, detail: str | None = None) -> web.Response:
+    body = {"Message": message} | ({"ExceptionMessage": detail} if detail is not None else {})
+    return web.json_response(body, status=status)

@@ -1,0 +1,746 @@
+"""Runs orchestrations: takes messages into histories, turn by turn, and runs the work that comes of it.
+
+Whatever happens is first written to the store, then acted upon: a turn appends its events, consumes its messages and
+adds its work in one transaction. After the end of the process, however sudden, the store says what is to be done;
+activities whose result was not recorded run again (at least once).
+"""
+
+import asyncio
+import json
+import logging
+import uuid
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from devhost.clock import Clock, format_time, parse_time
+from devhost.orchestration import COMPLETIONS, Command, EventType, OrchestrationError, Walk
+from devhost.protocol import TypedData
+from devhost.settings import HostSettings
+from devhost.store import Activity, Instance, Message, Store
+from devhost.worker import ACTIVITY, ORCHESTRATION, OUT_OF_PROC_MARK, Function, Outcome
+
+logger = logging.getLogger(__name__)
+
+# Executions kept in memory between their turns; others are read from the store again.
+_CACHED_EXECUTIONS = 1000
+# Timers that fire in one transaction.
+_TIMERS_AT_ONCE = 1000
+# The longest nap of the timer loop: a laptop that slept, or a clock that was set, is noticed after that long.
+_LONGEST_NAP = 60.0
+
+
+class App(Protocol):
+    """What the engine needs of a function app."""
+
+    def of_kind(self, kind: str) -> Mapping[str, Function]:
+        """The functions with this type of trigger, by lower-case name."""
+        ...
+
+    async def invoke(self, function: Function, data: TypedData, *, reason: str) -> Outcome:
+        """Run a function once; its failure is an outcome, not an exception."""
+        ...
+
+
+AroundActivity = Callable[[Activity, Callable[[], Awaitable[Outcome]]], Awaitable[Outcome]]
+
+
+class UnknownFunctionError(Exception):
+    """There is no such orchestrator or activity function in the app."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        names = ", ".join(f"'{name}'" for name in sorted(known)) or "none"
+        super().__init__(
+            f"The function '{name}' doesn't exist, is disabled, or is not an {kind} function. "
+            f"The known {kind} functions are: {names}."
+        )
+
+
+class InstanceExistsError(Exception):
+    """An instance with this id is still running."""
+
+    def __init__(self, instance: Instance) -> None:
+        super().__init__(f"An orchestration instance with the status {instance.status} already exists.")
+
+
+class InstanceNotFoundError(Exception):
+    """There is no instance with this id."""
+
+
+class InstanceGoneError(Exception):
+    """The instance has ended in a way that doesn't allow what was asked."""
+
+
+class ResultLostError(Exception):
+    """Raised around an activity to make the engine forget that it ran, as a crash at that moment would."""
+
+
+@dataclass(slots=True)
+class _Execution:
+    """An instance with its history in memory, as JSON texts; `walk` is None until its first turn in this process."""
+
+    instance: Instance
+    events: list[str]
+    walk: Walk | None = None
+    open: Iterable[int] = ()
+    waits: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Intake:
+    """What a turn takes in: new events, the messages they came from, and whether any were left for later."""
+
+    events: list[dict[str, Any]] = field(default_factory=list)
+    taken: list[int] = field(default_factory=list)
+    left: bool = False
+    suspended: bool = False
+    terminated: dict[str, Any] | None = None
+
+    @property
+    def runs_code(self) -> bool:
+        """Whether there is something in it for the orchestrator itself."""
+        control = (EventType.EXECUTION_SUSPENDED, EventType.EXECUTION_RESUMED)
+        return any(event["EventType"] not in control for event in self.events)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rewind:
+    """A failed instance, its history, the tasks to run again, and the children among them to rewind instead."""
+
+    instance: Instance
+    events: Sequence[dict[str, Any]]
+    failed: set[int]
+    rewound_children: set[int] = field(default_factory=set)
+
+
+class Engine:
+    """Orchestrations of one app in one store, on one event loop."""
+
+    def __init__(self, store: Store, app: App, clock: Clock, settings: HostSettings) -> None:
+        self.around_activity: AroundActivity | None = None
+        """Wraps every activity's invocation; for fault injection in tests."""
+        self._store = store
+        self._app = app
+        self._clock = clock
+        self._settings = settings
+        self._orchestrators = app.of_kind(ORCHESTRATION)
+        self._activity_functions = app.of_kind(ACTIVITY)
+        self._executions: OrderedDict[str, _Execution] = OrderedDict()
+        self._ready: deque[str] = deque()
+        self._queued: set[str] = set()
+        self._in_turn: set[str] = set()
+        self._activities: deque[Activity] = deque()
+        self._running_activities = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer_loop: asyncio.Task[None] | None = None
+        self._stopped = False
+        self._wake_timers = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._watchers: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+
+    # Life
+
+    def start(self) -> None:
+        """Take up the work that the store holds."""
+        self._activities.extend(self._store.activities())
+        self._make_ready(self._store.with_work())
+        self._timer_loop = asyncio.create_task(self._watch_timers())
+
+    async def stop(self) -> None:
+        """Stop at once; what is in flight is forgotten here and run again by the next engine on the same store."""
+        self._stopped = True
+        tasks = [*self._tasks, *([self._timer_loop] if self._timer_loop else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def settle(self) -> None:
+        """Wait until nothing is left to do but to wait for time, events or callers."""
+        await self._idle.wait()
+
+    # What clients ask for
+
+    def start_instance(
+        self,
+        name: str,
+        input_json: str = "null",
+        *,
+        instance_id: str | None = None,
+        version: str | None = None,
+    ) -> Instance:
+        """Start an orchestration, by default under a new id; an id whose orchestration has ended may be used again.
+
+        Raises `UnknownFunctionError`, and `InstanceExistsError` when the id is running: of several callers that start
+        one id at the same time, exactly one succeeds.
+        """
+        with self._store.transaction():
+            instance = self._create(name, input_json, instance_id or uuid.uuid4().hex, version)
+        self._make_ready([instance.instance_id])
+        return instance
+
+    def raise_event(self, instance_id: str, name: str, data_json: str) -> None:
+        """Send an external event. Raises `InstanceNotFoundError` and `InstanceGoneError`."""
+        self._require_running(instance_id)
+        self._send(instance_id, {"EventType": EventType.EVENT_RAISED, "Name": name, "Input": data_json})
+
+    def terminate(self, instance_id: str, reason: str) -> None:
+        """End an orchestration. Raises `InstanceNotFoundError` and `InstanceGoneError`."""
+        self._require_running(instance_id)
+        self._send(instance_id, {"EventType": EventType.EXECUTION_TERMINATED, "Input": json.dumps(reason)})
+
+    def suspend(self, instance_id: str, reason: str) -> None:
+        """Halt an orchestration. Raises `InstanceNotFoundError` and `InstanceGoneError`."""
+        self._require_running(instance_id)
+        self._send(instance_id, {"EventType": EventType.EXECUTION_SUSPENDED, "Reason": reason})
+
+    def resume(self, instance_id: str, reason: str) -> None:
+        """Let a suspended orchestration go on. Raises `InstanceNotFoundError` and `InstanceGoneError`."""
+        self._require_running(instance_id)
+        self._send(instance_id, {"EventType": EventType.EXECUTION_RESUMED, "Reason": reason})
+
+    def restart(self, instance_id: str, *, new_id: bool) -> Instance:
+        """Start an orchestration again, with its input. Raises as `start_instance`, and `InstanceNotFoundError`."""
+        instance = self.require(instance_id)
+        return self.start_instance(
+            instance.name, instance.input, instance_id=None if new_id else instance_id, version=instance.version
+        )
+
+    async def rewind(self, instance_id: str, reason: str) -> None:
+        """Let a failed orchestration go on from before its failure: what failed runs again, what succeeded does not.
+
+        Raises `InstanceNotFoundError`, `InstanceGoneError` unless the instance has failed, and `OrchestrationError` if
+        the orchestrator does not fit its history any more.
+        """
+        instance = self.require(instance_id)
+        if instance.status != "Failed":
+            raise InstanceGoneError
+        plans = await self._plan_rewind(instance)
+        now = self.require(instance_id)
+        if now.status != "Failed" or now.execution_id != instance.execution_id:
+            raise InstanceGoneError
+        with self._store.transaction():
+            for plan in plans:
+                self._rewind(plan, reason)
+        self._make_ready([instance_id, *(plan.instance.instance_id for plan in plans)])
+
+    def purge(self, instance_ids: Iterable[str]) -> int:
+        """Forget those of the instances that have ended; returns how many."""
+        purged = 0
+        with self._store.transaction():
+            for instance_id in instance_ids:
+                if (instance := self._store.instance(instance_id)) is not None and instance.finished:
+                    self._store.purge(instance_id)
+                    self._executions.pop(instance_id, None)
+                    purged += 1
+        return purged
+
+    def require(self, instance_id: str) -> Instance:
+        """The instance as it is now. Raises `InstanceNotFoundError`."""
+        instance = self._store.instance(instance_id)
+        if instance is None:
+            raise InstanceNotFoundError(instance_id)
+        return instance
+
+    async def wait(self, instance_id: str, until: Callable[[Instance], bool] = lambda one: one.finished) -> Instance:
+        """Wait until an instance is as `until` wants it, by default until it has ended. An unknown one is awaited."""
+        changed = asyncio.Event()
+        self._watchers[instance_id].add(changed)
+        try:
+            while (instance := self._store.instance(instance_id)) is None or not until(instance):
+                await changed.wait()
+                changed.clear()
+            return instance
+        finally:
+            self._watchers[instance_id].discard(changed)
+            if not self._watchers[instance_id]:
+                del self._watchers[instance_id]
+
+    def fire_timers(self) -> None:
+        """Fire the timers that are due; called by itself as time passes, and by tests that move the clock."""
+        now = format_time(self._clock.now())
+        while due := self._take_due(now):
+            self._make_ready(due)
+        self._wake_timers.set()
+
+    # Scheduling
+
+    def _make_ready(self, instance_ids: Iterable[str]) -> None:
+        for instance_id in instance_ids:
+            if instance_id not in self._queued:
+                self._queued.add(instance_id)
+                self._ready.append(instance_id)
+        self._pump()
+
+    def _pump(self) -> None:
+        """Begin turns and activities, as many as host.json allows."""
+        if self._stopped:
+            return
+        postponed = []
+        while self._ready and len(self._in_turn) < self._settings.max_orchestrators:
+            instance_id = self._ready.popleft()
+            if instance_id in self._in_turn:
+                postponed.append(instance_id)
+            else:
+                self._queued.discard(instance_id)
+                self._in_turn.add(instance_id)
+                self._spawn(self._run_turn(instance_id))
+        self._ready.extend(postponed)
+        while self._activities and self._running_activities < self._settings.max_activities:
+            self._running_activities += 1
+            self._spawn(self._run_activity(self._activities.popleft()))
+        if self._ready or self._in_turn or self._running_activities:
+            self._idle.clear()
+        else:
+            self._idle.set()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run_turn(self, instance_id: str) -> None:
+        try:
+            again = await self._turn(instance_id)
+        except Exception:
+            # The store is as it was before the turn; the instance tries again with its next message.
+            logger.exception("A turn of the orchestration '%s' failed in this host", instance_id)
+            self._executions.pop(instance_id, None)
+            again = False
+        finally:
+            self._in_turn.discard(instance_id)
+        for changed in self._watchers.get(instance_id, ()):
+            changed.set()
+        self._make_ready([instance_id] if again else ())
+
+    async def _run_activity(self, activity: Activity) -> None:
+        function = self._activity_functions[activity.name.lower()]
+
+        async def invoke() -> Outcome:
+            return await self._app.invoke(function, TypedData(string=activity.input), reason="Orchestration")
+
+        try:
+            outcome = await (self.around_activity(activity, invoke) if self.around_activity else invoke())
+        except ResultLostError:
+            self._activities.append(activity)
+            return
+        finally:
+            self._running_activities -= 1
+            asyncio.get_running_loop().call_soon(self._pump)
+        event = {"Timestamp": self._now(), "EventId": -1, "TaskScheduledId": activity.task_id}
+        if outcome.error is None:
+            event |= {"EventType": EventType.TASK_COMPLETED, "Result": _result_json(outcome.value)}
+        else:
+            event |= {
+                "EventType": EventType.TASK_FAILED,
+                "Reason": f"Activity function '{activity.name}' failed: {outcome.error}",
+                "Details": outcome.stack_trace,
+            }
+        with self._store.transaction():
+            if self._store.remove_activity(activity):
+                self._store.send(activity.instance_id, activity.execution_id, event)
+        self._make_ready([activity.instance_id])
+
+    async def _watch_timers(self) -> None:
+        while True:
+            self.fire_timers()
+            self._wake_timers.clear()
+            due = self._store.next_due()
+            seconds = (parse_time(due) - self._clock.now()).total_seconds() if due else _LONGEST_NAP
+            try:
+                async with asyncio.timeout(max(0.001, min(seconds, _LONGEST_NAP))):
+                    await self._wake_timers.wait()
+            except TimeoutError:
+                continue
+
+    def _take_due(self, now: str) -> list[str]:
+        with self._store.transaction():
+            due = self._store.take_due(now, _TIMERS_AT_ONCE)
+            for instance_id, task_id, execution_id, fire_at in due:
+                fired = {"EventType": EventType.TIMER_FIRED, "EventId": -1, "TimerId": task_id, "FireAt": fire_at}
+                self._store.send(instance_id, execution_id, fired | {"Timestamp": now})
+        return [timer[0] for timer in due]
+
+    # A turn
+
+    async def _turn(self, instance_id: str) -> bool:
+        """Take an instance one turn further; true if it should have another one right away."""
+        instance = self._store.instance(instance_id)
+        if instance is None:
+            return False
+        execution = self._load(instance)
+        instance = execution.instance
+        messages = self._store.messages(instance_id)
+        intake = _Intake(taken=[message.sequence for message in messages])
+        if not instance.finished:
+            intake = self._take_in(execution, messages)
+        if intake.terminated is not None:
+            self._end(execution, intake, "Terminated", intake.terminated["Input"])
+            return False
+        if not intake.runs_code:
+            with self._store.transaction():
+                self._store.discard(intake.taken)
+                self._record(execution, intake.events)
+                if intake.events:
+                    instance.status = "Suspended" if intake.suspended else "Running"
+                    self._save(instance)
+            return bool(intake.events) and intake.left
+        intake.events.insert(0, self._event(EventType.ORCHESTRATOR_STARTED))
+        function = self._orchestrators.get(instance.name.lower())
+        if function is None:
+            error = str(UnknownFunctionError("orchestrator", instance.name, self._orchestrators))
+            self._end(execution, intake, "Failed", json.dumps(error))
+            return False
+        state = _parse_state(await self._replay(function, execution, intake.events))
+        try:
+            commands, cancelled = self._follow(execution, state, intake.events)
+        except OrchestrationError as error:
+            logger.error("Orchestration '%s' failed: %s", instance_id, error)  # noqa: TRY400  the app's error, not ours
+            self._end(execution, intake, "Failed", json.dumps(str(error)), state)
+            return False
+        if not state["isDone"]:
+            self._commit(execution, intake, state, commands, cancelled)
+        elif execution.walk is not None and execution.walk.continue_as_new is not None:
+            self._continue_as_new(execution, intake, execution.walk.continue_as_new, state)
+            return True
+        else:
+            self._end(execution, intake, "Completed", json.dumps(state.get("output")), state)
+            return False
+        return intake.left
+
+    def _load(self, instance: Instance) -> _Execution:
+        instance_id = instance.instance_id
+        execution = self._executions.get(instance_id)
+        if execution is None or execution.instance.execution_id != instance.execution_id:
+            events = self._store.history(instance_id)
+            waits = defaultdict(list)
+            for name in json.loads(instance.waits):
+                waits[name.lower()].append(name)
+            execution = _Execution(instance, events, open=_open_tasks(events), waits=waits)
+            self._executions[instance_id] = execution
+            if len(self._executions) > _CACHED_EXECUTIONS:
+                self._executions.popitem(last=False)
+        self._executions.move_to_end(instance_id)
+        return execution
+
+    def _take_in(self, execution: _Execution, messages: Sequence[Message]) -> _Intake:
+        instance = execution.instance
+        intake = _Intake(suspended=instance.status == "Suspended")
+        first_turn = not execution.events
+        if first_turn:
+            intake.events.append(self._execution_started(instance))
+        waits = {name: list(names) for name, names in execution.waits.items()}
+        still_open = set(execution.open)
+        for message in messages:
+            event = message.event
+            event_type = event["EventType"]
+            if message.execution_id not in (None, instance.execution_id):
+                intake.taken.append(message.sequence)
+                continue
+            if event_type == EventType.EXECUTION_TERMINATED:
+                intake.terminated = event
+            elif first_turn or (intake.suspended and event_type != EventType.EXECUTION_RESUMED):
+                intake.left = True
+                continue
+            elif event_type in (EventType.EXECUTION_SUSPENDED, EventType.EXECUTION_RESUMED):
+                intake.suspended = event_type == EventType.EXECUTION_SUSPENDED
+            elif event_type == EventType.EVENT_RAISED:
+                # Kept until it is waited for: the SDK itself would remember only one early event of each name. Its
+                # lookup minds the case of names, which Azure's does not.
+                names = waits.get(event["Name"].lower())
+                if not names:
+                    intake.left = True
+                    continue
+                event["Name"] = names.pop()
+            elif event_type in COMPLETIONS:
+                task_id = event[COMPLETIONS[EventType(event_type)]]
+                if task_id not in still_open:
+                    intake.taken.append(message.sequence)
+                    continue
+                still_open.discard(task_id)
+            intake.taken.append(message.sequence)
+            intake.events.append(event)
+            if intake.terminated is not None:
+                break
+        return intake
+
+    async def _replay(self, function: Function, execution: _Execution, new: Sequence[Mapping[str, Any]]) -> Outcome:
+        instance = execution.instance
+        history = ",".join([*execution.events, *(json.dumps({**event, "IsPlayed": False}) for event in new)])
+        # Without the limits of Azure Storage's timers, which the SDK would have to split, a timer is one task however
+        # long it is; so do the other backends of the durable extension.
+        context = {
+            "instanceId": instance.instance_id,
+            "isReplaying": bool(execution.events),
+            "parentInstanceId": json.loads(instance.parent)["instance_id"] if instance.parent else None,
+            "upperSchemaVersion": 1,
+            "upperSchemaVersionNew": 2,
+            "defaultHttpAsyncRequestSleepTimeMillseconds": 30000,
+        }
+        text = f'{{"history":[{history}],"input":{instance.input},{json.dumps(context)[1:]}'
+        return await self._app.invoke(function, TypedData(string=text), reason="Orchestration")
+
+    def _follow(
+        self, execution: _Execution, state: Mapping[str, Any], new: Sequence[Mapping[str, Any]]
+    ) -> tuple[list[Command], list[int]]:
+        """Walk on over the new events; returns the new work and cancelled timers. Raises `OrchestrationError`."""
+        actions = state["actions"][0] if state["actions"] else []
+        walk = execution.walk
+        cancelled = walk.extend(actions) if walk is not None else None
+        if walk is None or cancelled is None:
+            walk = execution.walk = Walk(actions)
+            for text in execution.events:
+                walk.feed(json.loads(text))
+            cancelled = [task_id for task_id, command in walk.open.items() if command.cancelled]
+        for event in new:
+            walk.feed(event)
+        commands = walk.end_turn()
+        execution.open, execution.waits = walk.open.keys(), walk.waits
+        if (error := state.get("error")) is not None:
+            raise OrchestrationError(f"Orchestrator function '{execution.instance.name}' failed: {error}")
+        if not state["isDone"]:
+            for command in commands:
+                self._check(command)
+        return commands, cancelled
+
+    def _check(self, command: Command) -> None:
+        if command.kind == "activity" and command.name.lower() not in self._activity_functions:
+            raise OrchestrationError(str(UnknownFunctionError("activity", command.name, self._activity_functions)))
+        if command.kind == "sub-orchestration" and command.name.lower() not in self._orchestrators:
+            raise OrchestrationError(str(UnknownFunctionError("orchestrator", command.name, self._orchestrators)))
+
+    def _commit(
+        self,
+        execution: _Execution,
+        intake: _Intake,
+        state: Mapping[str, Any],
+        commands: Sequence[Command],
+        cancelled: Sequence[int],
+    ) -> None:
+        """Write down a turn after which the orchestration waits for something, then begin its new work."""
+        instance = execution.instance
+        activities, ready = [], []
+        with self._store.transaction():
+            self._store.discard(intake.taken)
+            for command in commands:
+                if command.kind == "activity":
+                    activities.append(self._store.add_activity(instance, command.task_id, command.name, command.input))
+                elif command.kind == "timer":
+                    if not command.cancelled:
+                        self._store.add_timer(instance, command.task_id, command.fire_at)
+                else:
+                    ready.append(self._start_child(instance, command))
+            for task_id in cancelled:
+                self._store.cancel_timer(instance.instance_id, task_id)
+            scheduled = [self._event(**command.event()) for command in commands]
+            self._record(execution, [*intake.events, *scheduled, self._event(EventType.ORCHESTRATOR_COMPLETED)])
+            instance.status = "Suspended" if intake.suspended else "Running"
+            instance.waits = json.dumps([name for names in execution.waits.values() for name in names])
+            self._save(instance, state)
+        self._activities.extend(activities)
+        if any(command.kind == "timer" for command in commands):
+            self._wake_timers.set()
+        self._make_ready(ready)
+
+    def _continue_as_new(
+        self, execution: _Execution, intake: _Intake, action: Mapping[str, Any], state: Mapping[str, Any]
+    ) -> None:
+        """Begin anew with another input; events that nobody has waited for yet stay."""
+        instance = execution.instance
+        with self._store.transaction():
+            self._store.discard(intake.taken)
+            self._store.clear_history(instance.instance_id)
+            self._store.cancel_timers(instance.instance_id)
+            instance.execution_id, instance.status, instance.waits = uuid.uuid4().hex, "ContinuedAsNew", "[]"
+            instance.input = json.dumps(action.get("input"))
+            self._save(instance, state)
+        self._executions.pop(instance.instance_id, None)
+
+    def _end(
+        self,
+        execution: _Execution,
+        intake: _Intake,
+        status: str,
+        output_json: str,
+        state: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write down the end of an orchestration, and tell its parent."""
+        instance = execution.instance
+        parent = json.loads(instance.parent) if instance.parent else None
+        with self._store.transaction():
+            self._store.discard([message.sequence for message in self._store.messages(instance.instance_id)])
+            completed = self._event(EventType.EXECUTION_COMPLETED, OrchestrationStatus=status, Result=output_json)
+            self._record(execution, [*intake.events, completed])
+            self._store.cancel_timers(instance.instance_id)
+            instance.status, instance.output, instance.waits = status, output_json, "[]"
+            self._save(instance, state)
+            if parent is not None:
+                self._tell_parent(parent, instance)
+        self._executions.pop(instance.instance_id, None)
+        logger.info("Orchestration '%s' (%s) ended: %s", instance.instance_id, instance.name, status)
+        if parent is not None:
+            self._make_ready([parent["instance_id"]])
+
+    def _tell_parent(self, parent: Mapping[str, Any], child: Instance) -> None:
+        event = self._event(
+            EventType.SUB_ORCHESTRATION_COMPLETED, TaskScheduledId=parent["task_id"], Result=child.output
+        )
+        if child.status != "Completed":
+            event["EventType"] = EventType.SUB_ORCHESTRATION_FAILED
+            event["Reason"] = json.loads(child.output or "null")
+            event["Details"] = f"The sub-orchestration '{child.instance_id}' ended as {child.status}"
+        self._store.send(parent["instance_id"], parent["execution_id"], event)
+
+    def _start_child(self, parent: Instance, command: Command) -> str:
+        """Start a sub-orchestration; returns the id of the instance that has something to do now."""
+        link = {
+            "instance_id": parent.instance_id,
+            "execution_id": parent.execution_id,
+            "task_id": command.task_id,
+        }
+        child_id = command.instance_id or _child_id(parent, command.task_id)
+        try:
+            # The input is a JSON text already, and stays a text in JSON: so Azure hands it on.
+            self._create(command.name, json.dumps(command.input), child_id, command.version, json.dumps(link))
+        except InstanceExistsError as error:
+            failed = self._event(
+                EventType.SUB_ORCHESTRATION_FAILED, TaskScheduledId=command.task_id, Reason=str(error), Details=""
+            )
+            self._store.send(parent.instance_id, parent.execution_id, failed)
+            return parent.instance_id
+        return child_id
+
+    def _create(
+        self, name: str, input_json: str, instance_id: str, version: str | None, parent: str | None = None
+    ) -> Instance:
+        function = self._orchestrators.get(name.lower())
+        if function is None:
+            raise UnknownFunctionError("orchestrator", name, self._orchestrators)
+        existing = self._store.instance(instance_id)
+        if existing is not None:
+            if not existing.finished:
+                raise InstanceExistsError(existing)
+            self._store.purge(instance_id)
+        now = self._now()
+        instance = Instance(
+            instance_id=instance_id,
+            execution_id=uuid.uuid4().hex,
+            name=function.name,
+            version=version or self._settings.default_version,
+            status="Pending",
+            input=input_json,
+            output=None,
+            custom_status=None,
+            created=now,
+            updated=now,
+            parent=parent,
+        )
+        self._store.save(instance)
+        return instance
+
+    async def _plan_rewind(self, instance: Instance) -> list[_Rewind]:
+        """Find the failures in the history of an instance, and in those of the sub-orchestrations that failed it."""
+        execution = self._load(instance)
+        events = [json.loads(text) for text in execution.events]
+        walk = Walk()
+        if (function := self._orchestrators.get(instance.name.lower())) is not None:
+            # Only a walk knows which attempts and timers belong to one call with retries.
+            actions = _parse_state(await self._replay(function, execution, []))["actions"]
+            walk = Walk(actions[0] if actions else ())
+            for event in events:
+                walk.feed(event)
+        plan = _Rewind(instance, events, walk.failed)
+        plans = [plan]
+        for event in events:
+            if event["EventType"] == EventType.SUB_ORCHESTRATION_CREATED and event["EventId"] in walk.failed:
+                child = self._store.instance(event["InstanceId"] or _child_id(instance, event["EventId"]))
+                if child is not None and child.status == "Failed":
+                    plan.rewound_children.add(event["EventId"])
+                    plans += await self._plan_rewind(child)
+        return plans
+
+    def _rewind(self, plan: _Rewind, reason: str) -> None:
+        """Take the failures out of a history; sub-orchestrations that are rewound themselves stay scheduled."""
+        instance = plan.instance
+        kept = []
+        for event in plan.events:
+            event_type = event["EventType"]
+            task_id = event[COMPLETIONS.get(event_type, "EventId")]
+            child = event_type == EventType.SUB_ORCHESTRATION_CREATED and task_id in plan.rewound_children
+            if (task_id not in plan.failed or child) and event_type != EventType.EXECUTION_COMPLETED:
+                kept.append(json.dumps(event))
+        self._store.clear_history(instance.instance_id)
+        self._store.append(instance.instance_id, 0, kept)
+        self._executions.pop(instance.instance_id, None)
+        instance.status, instance.output = "Running", None
+        self._save(instance)
+        self._store.send(instance.instance_id, None, self._event(EventType.GENERIC, Data=reason))
+
+    # Small things
+
+    def _require_running(self, instance_id: str) -> None:
+        if self.require(instance_id).finished:
+            raise InstanceGoneError
+
+    def _send(self, instance_id: str, event: dict[str, Any]) -> None:
+        with self._store.transaction():
+            self._store.send(instance_id, None, self._event(**event))
+        self._make_ready([instance_id])
+
+    def _save(self, instance: Instance, state: Mapping[str, Any] | None = None) -> None:
+        if state is not None and state.get("customStatus") is not None:
+            instance.custom_status = json.dumps(state["customStatus"])
+        instance.updated = self._now()
+        self._store.save(instance)
+
+    def _record(self, execution: _Execution, events: Sequence[Mapping[str, Any]]) -> None:
+        texts = [json.dumps({**event, "IsPlayed": True}) for event in events]
+        self._store.append(execution.instance.instance_id, len(execution.events), texts)
+        execution.events += texts
+
+    def _execution_started(self, instance: Instance) -> dict[str, Any]:
+        return self._event(
+            EventType.EXECUTION_STARTED, Name=instance.name, Version=instance.version, Input=json.loads(instance.input)
+        )
+
+    def _event(self, EventType: int, EventId: int = -1, **fields: Any) -> dict[str, Any]:  # noqa: N803  as on the wire
+        return {"EventType": EventType, "EventId": EventId, "Timestamp": self._now(), **fields}
+
+    def _now(self) -> str:
+        return format_time(self._clock.now())
+
+
+def _child_id(parent: Instance, task_id: int) -> str:
+    """The id of a sub-orchestration that was given none."""
+    return f"{parent.execution_id}:{task_id:04x}"
+
+
+def _open_tasks(events: Sequence[str]) -> set[int]:
+    """The ids of tasks that a history has scheduled and not ended."""
+    tasks: set[int] = set()
+    for event in map(json.loads, events):
+        if (key := COMPLETIONS.get(event["EventType"])) is not None:
+            tasks.discard(event[key])
+        elif event["EventId"] >= 0:
+            tasks.add(event["EventId"])
+    return tasks
+
+
+def _parse_state(outcome: Outcome) -> dict[str, Any]:
+    """What the SDK answered; a failed orchestrator's answer is in the text of its error."""
+    if outcome.error is None:
+        text = outcome.value.value if outcome.value is not None else ""
+        return dict(json.loads(text))
+    message, mark, text = outcome.error.partition(OUT_OF_PROC_MARK)
+    if mark:
+        return dict(json.loads(text))
+    return {"isDone": False, "actions": [], "error": message}
+
+
+def _result_json(value: TypedData | None) -> str:
+    """An activity's result as JSON text, whatever kind of value it returned."""
+    if value is None or value.kind is None:
+        return "null"
+    if value.kind == "json":
+        return str(value.value)
+    return json.dumps(value.value.decode() if value.kind == "bytes" else value.value)

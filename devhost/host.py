@@ -1,0 +1,172 @@
+"""Puts the parts together: one app, its state, and an HTTP server on a loopback address."""
+
+import json
+import logging
+import secrets
+import socket
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from aiohttp import web
+
+from devhost.admin import Admin
+from devhost.clock import Clock, SystemClock
+from devhost.durable_http import WEBHOOKS, DurableHttp
+from devhost.engine import Engine
+from devhost.keys import Keys
+from devhost.settings import LocalSettings, read_host_settings
+from devhost.store import Store
+from devhost.triggers import MAX_BODY_BYTES, HttpTriggers, key_of
+from devhost.worker import FunctionApp
+
+logger = logging.getLogger(__name__)
+
+ADDRESS = "127.0.0.1"
+
+# How long requests in flight may take to end when the host stops, in seconds.
+_SHUTDOWN_GRACE = 0.5
+
+
+class PortTakenError(Exception):
+    """Another program listens on the port."""
+
+
+class Host:
+    """An embedded Functions host, as an async context manager.
+
+    `app` is the app's folder (one per process), `state` the file that keeps orchestrations, `port` 0 any free port.
+    `clock` tells durable time. With `enable_auth`, callers need keys, which are kept in `keys.json` beside the state.
+    Entering it raises `PortTakenError`, `AppLoadError`, `SettingsError`, `RouteError` or `StateInUseError`.
+    """
+
+    engine: Engine
+    store: Store
+    app: FunctionApp
+    triggers: HttpTriggers
+
+    def __init__(
+        self,
+        app: Path,
+        *,
+        state: Path,
+        port: int = 0,
+        clock: Clock | None = None,
+        enable_auth: bool = False,
+        local: LocalSettings | None = None,
+    ) -> None:
+        self.url = ""
+        """Where it listens, such as `http://127.0.0.1:7071`; known once it is entered."""
+        self.keys: Keys | None = None
+        self._folder = app.resolve()
+        self._state = state.resolve()
+        self._port = port
+        self._clock = clock or SystemClock()
+        self._enable_auth = enable_auth
+        self._local = local or LocalSettings()
+        # The SDK's clients call without keys; only the app is told this path.
+        self._rpc_path = f"/rpc/{secrets.token_urlsafe(16)}/"
+
+    async def __aenter__(self) -> Self:
+        listener = _listen(self._port)
+        try:
+            self.url = f"http://{ADDRESS}:{listener.getsockname()[1]}"
+            self._settings = read_host_settings(self._folder)
+            self.app = await FunctionApp.load(self._folder, time_limit=self._settings.function_timeout)
+            self._open_state()
+        except BaseException:
+            listener.close()
+            raise
+        self.engine.start()
+        server = web.Application(client_max_size=MAX_BODY_BYTES)
+        server.router.add_route("*", "/{path:.*}", self._handle)
+        self._runner = web.AppRunner(server, access_log=None, shutdown_timeout=_SHUTDOWN_GRACE)
+        await self._runner.setup()
+        await web.SockSite(self._runner, listener).start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._runner.cleanup()
+        await self._admin.close()
+        await self.engine.stop()
+        await self.app.close()
+        self.store.close()
+
+    async def restart_engine(self, *, discard_state: bool = False) -> None:
+        """Forget all that is in flight and begin again from the state file, as after the end of the process."""
+        await self.engine.stop()
+        self.store.close()
+        if discard_state:
+            self._state.unlink()
+        self._open_state()
+        self.engine.start()
+
+    def _open_state(self) -> None:
+        settings = self._settings
+        if self._enable_auth:
+            self.keys = Keys.open(self._state.parent / "keys.json", self.app.functions)
+        self.triggers = HttpTriggers(self.app, settings, self.keys)
+        self.store = Store(self._state)
+        self.engine = Engine(self.store, self.app, self._clock, settings)
+        self._admin = Admin(self.app, self.engine, settings, _bundle(self._folder))
+        query = {"taskHub": settings.hub_name, "connection": "AzureWebJobsStorage"}
+        if self.keys is not None:
+            query["code"] = self.keys.system
+        self._durable = DurableHttp(self.engine, self.store, self.url, query)
+        self.app.client_binding = self._durable.client_binding(settings.hub_name, self.url + self._rpc_path)
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        origin = request.headers.get("Origin", "").rstrip("/")
+        allowed = origin and (origin in self._local.cors or "*" in self._local.cors)
+        if allowed and request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
+            response: web.StreamResponse = web.Response(status=204)
+            response.headers["Access-Control-Allow-Methods"] = request.headers["Access-Control-Request-Method"]
+            response.headers["Access-Control-Allow-Headers"] = request.headers.get(
+                "Access-Control-Request-Headers", "*"
+            )
+        else:
+            response = await self._dispatch(request)
+        if allowed:
+            response.headers["Access-Control-Allow-Origin"] = origin
+            response.headers["Vary"] = "Origin"
+            if self._local.cors_credentials:
+                response.headers["Access-Control-Allow-Credentials"] = "true"
+        return response
+
+    async def _dispatch(self, request: web.Request) -> web.StreamResponse:
+        path = request.path
+        lower = path.lower()
+        if path.startswith(self._rpc_path):
+            return await self._durable.handle(request, path[len(self._rpc_path) :])
+        if lower.startswith(f"{WEBHOOKS}/"):
+            if self.keys is not None and not self.keys.admit_system(key_of(request)):
+                return web.Response(status=401)
+            return await self._durable.handle(request, path[len(WEBHOOKS) :])
+        if lower.startswith("/admin/"):
+            is_open = lower.rstrip("/") == "/admin/host/ping"
+            if self.keys is not None and not is_open and not self.keys.admit_master(key_of(request)):
+                return web.Response(status=401)
+            return await self._admin.handle(request, path[len("/admin") :])
+        if path == "/" and request.method in ("GET", "HEAD"):
+            return web.Response(text="Your function app is up and running.\n")
+        return await self.triggers.handle(request)
+
+
+def _listen(port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((ADDRESS, port))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise PortTakenError(f"port {port} is taken: stop what listens there, or choose another with --port") from error
+    return listener
+
+
+def _bundle(app: Path) -> dict[str, str] | None:
+    path = app / "host.json"
+    bundle = json.loads(path.read_text(encoding="utf-8-sig")).get("extensionBundle") if path.exists() else None
+    return {"id": bundle["id"], "version": bundle["version"]} if bundle else None

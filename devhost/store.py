@@ -1,0 +1,308 @@
+"""Keeps instances, histories, messages, work and timers in one SQLite file."""
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS instances (
+    instance_id TEXT PRIMARY KEY,
+    execution_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    version TEXT,
+    status TEXT NOT NULL,
+    input TEXT NOT NULL,            -- JSON
+    output TEXT,                    -- JSON
+    custom_status TEXT,             -- JSON
+    created TEXT NOT NULL,
+    updated TEXT NOT NULL,
+    parent TEXT,                    -- JSON: instance_id, execution_id, task_id
+    waits TEXT NOT NULL DEFAULT '[]'-- JSON: names of the external events waited for
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS instances_by_status ON instances (status);
+CREATE TABLE IF NOT EXISTS history (
+    instance_id TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    event TEXT NOT NULL,            -- JSON
+    PRIMARY KEY (instance_id, position)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS messages (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    instance_id TEXT NOT NULL,
+    execution_id TEXT,              -- NULL: for whichever execution is current
+    event TEXT NOT NULL             -- JSON: the history event to be
+);
+CREATE INDEX IF NOT EXISTS messages_by_instance ON messages (instance_id);
+CREATE TABLE IF NOT EXISTS activities (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    instance_id TEXT NOT NULL,
+    execution_id TEXT NOT NULL,
+    task_id INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    input TEXT                      -- JSON
+);
+CREATE INDEX IF NOT EXISTS activities_by_instance ON activities (instance_id);
+CREATE TABLE IF NOT EXISTS timers (
+    instance_id TEXT NOT NULL,
+    task_id INTEGER NOT NULL,
+    execution_id TEXT NOT NULL,
+    due TEXT NOT NULL,
+    PRIMARY KEY (instance_id, task_id)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS timers_by_due ON timers (due);
+"""
+
+FINISHED = ("Completed", "Failed", "Terminated", "Canceled")
+
+
+class StateInUseError(Exception):
+    """Another host has the state file open."""
+
+
+@dataclass(slots=True)
+class Instance:
+    """An orchestration instance; `input`, `output` and `custom_status` are JSON texts, times ISO 8601 texts in UTC."""
+
+    instance_id: str
+    execution_id: str
+    name: str
+    version: str | None
+    status: str
+    input: str
+    output: str | None
+    custom_status: str | None
+    created: str
+    updated: str
+    parent: str | None = None
+    waits: str = "[]"
+
+    @property
+    def finished(self) -> bool:
+        """Whether it came to an end, good or bad."""
+        return self.status in FINISHED
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """An activity that was asked for and whose result is not recorded yet."""
+
+    sequence: int
+    instance_id: str
+    execution_id: str
+    task_id: int
+    name: str
+    input: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """An event on its way into an instance's history."""
+
+    sequence: int
+    execution_id: str | None
+    event: dict[str, Any]
+
+
+class Store:
+    """The state file. Every method that writes belongs into a `transaction`; all calls come from one thread."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._database = sqlite3.connect(path, isolation_level=None, timeout=0.5)
+        try:
+            # One process owns the file: faster, and a second host is noticed. A commit survives the end of the
+            # process without waiting for the disk; only a power cut may undo the last ones.
+            self._database.executescript(
+                "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;" + _SCHEMA
+            )
+        except sqlite3.OperationalError as error:
+            self._database.close()
+            raise StateInUseError(
+                f"the state file {path} can't be opened ({error}): is another host running?"
+            ) from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing of what is written inside."""
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._database.execute("ROLLBACK")
+            raise
+        self._database.execute("COMMIT")
+
+    # Instances
+
+    def instance(self, instance_id: str) -> Instance | None:
+        """The instance with this id."""
+        row = self._database.execute("SELECT * FROM instances WHERE instance_id = ?", (instance_id,)).fetchone()
+        return Instance(*row) if row else None
+
+    def save(self, instance: Instance) -> None:
+        """Write an instance, new or changed."""
+        self._database.execute(
+            "INSERT OR REPLACE INTO instances VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                instance.instance_id,
+                instance.execution_id,
+                instance.name,
+                instance.version,
+                instance.status,
+                instance.input,
+                instance.output,
+                instance.custom_status,
+                instance.created,
+                instance.updated,
+                instance.parent,
+                instance.waits,
+            ),
+        )
+
+    def find(
+        self,
+        *,
+        statuses: Sequence[str] = (),
+        created_from: str = "",
+        created_to: str = "",
+        prefix: str = "",
+        after: str = "",
+        limit: int = -1,
+    ) -> list[Instance]:
+        """Instances by status, time of creation (both ends included) and id; sorted by id, beginning behind `after`."""
+        conditions: list[str] = ["instance_id > ?"]
+        values: list[str | int] = [after]
+        if statuses:
+            conditions.append(f"status IN ({', '.join('?' * len(statuses))})")
+            values += statuses
+        if created_from:
+            conditions.append("created >= ?")
+            values.append(created_from)
+        if created_to:
+            conditions.append("created <= ?")
+            values.append(created_to)
+        if prefix:
+            conditions.append("substr(instance_id, 1, ?) = ?")
+            values += [len(prefix), prefix]
+        rows = self._database.execute(
+            f"SELECT * FROM instances WHERE {' AND '.join(conditions)} ORDER BY instance_id LIMIT ?",  # noqa: S608
+            (*values, limit),
+        )
+        return [Instance(*row) for row in rows]
+
+    def with_work(self) -> list[str]:
+        """The ids of instances that have messages, or have yet to begin."""
+        rows = self._database.execute(
+            "SELECT DISTINCT instance_id FROM messages UNION "
+            "SELECT instance_id FROM instances WHERE status IN ('Pending', 'ContinuedAsNew')"
+        )
+        return [row[0] for row in rows]
+
+    def purge(self, instance_id: str) -> None:
+        """Forget an instance and all that belongs to it."""
+        for table in ("timers", "activities", "messages", "history", "instances"):
+            self._database.execute(f"DELETE FROM {table} WHERE instance_id = ?", (instance_id,))  # noqa: S608
+
+    # History
+
+    def history(self, instance_id: str) -> list[str]:
+        """The events of an instance's current execution, as JSON texts."""
+        rows = self._database.execute(
+            "SELECT event FROM history WHERE instance_id = ? ORDER BY position", (instance_id,)
+        )
+        return [row[0] for row in rows]
+
+    def append(self, instance_id: str, position: int, events: Sequence[str]) -> None:
+        """Add events to a history that has `position` events so far."""
+        self._database.executemany(
+            "INSERT INTO history VALUES (?, ?, ?)",
+            [(instance_id, position + offset, event) for offset, event in enumerate(events)],
+        )
+
+    def clear_history(self, instance_id: str) -> None:
+        """Delete an instance's history."""
+        self._database.execute("DELETE FROM history WHERE instance_id = ?", (instance_id,))
+
+    # Messages
+
+    def send(self, instance_id: str, execution_id: str | None, event: dict[str, Any]) -> None:
+        """Leave an event for an instance."""
+        self._database.execute(
+            "INSERT INTO messages (instance_id, execution_id, event) VALUES (?, ?, ?)",
+            (instance_id, execution_id, json.dumps(event)),
+        )
+
+    def messages(self, instance_id: str) -> list[Message]:
+        """What waits for an instance, oldest first."""
+        rows = self._database.execute(
+            "SELECT sequence, execution_id, event FROM messages WHERE instance_id = ? ORDER BY sequence", (instance_id,)
+        )
+        return [Message(sequence, execution_id, json.loads(event)) for sequence, execution_id, event in rows]
+
+    def discard(self, sequences: Sequence[int]) -> None:
+        """Delete messages that were dealt with."""
+        self._database.executemany("DELETE FROM messages WHERE sequence = ?", [(sequence,) for sequence in sequences])
+
+    # Activities
+
+    def add_activity(self, instance: Instance, task_id: int, name: str, input_json: str | None) -> Activity:
+        """Record an activity to be run."""
+        sequence = self._database.execute(
+            "INSERT INTO activities (instance_id, execution_id, task_id, name, input) VALUES (?, ?, ?, ?, ?)",
+            (instance.instance_id, instance.execution_id, task_id, name, input_json),
+        ).lastrowid
+        return Activity(sequence or 0, instance.instance_id, instance.execution_id, task_id, name, input_json)
+
+    def activities(self) -> list[Activity]:
+        """All activities to be run, oldest first."""
+        return [Activity(*row) for row in self._database.execute("SELECT * FROM activities ORDER BY sequence")]
+
+    def remove_activity(self, activity: Activity) -> bool:
+        """Take an activity off the list; false if it isn't there any more."""
+        done = self._database.execute("DELETE FROM activities WHERE sequence = ?", (activity.sequence,))
+        return done.rowcount == 1
+
+    # Timers
+
+    def add_timer(self, instance: Instance, task_id: int, due: str) -> None:
+        """Set a timer."""
+        self._database.execute(
+            "INSERT INTO timers VALUES (?, ?, ?, ?)", (instance.instance_id, task_id, instance.execution_id, due)
+        )
+
+    def cancel_timer(self, instance_id: str, task_id: int) -> None:
+        """Take back a timer."""
+        self._database.execute("DELETE FROM timers WHERE instance_id = ? AND task_id = ?", (instance_id, task_id))
+
+    def cancel_timers(self, instance_id: str) -> None:
+        """Take back all timers of an execution that has ended."""
+        self._database.execute("DELETE FROM timers WHERE instance_id = ?", (instance_id,))
+
+    def next_due(self) -> str | None:
+        """When the next timer is due."""
+        due: str | None = self._database.execute("SELECT min(due) FROM timers").fetchone()[0]
+        return due
+
+    def take_due(self, now: str, limit: int) -> list[tuple[str, int, str, str]]:
+        """Take away up to `limit` timers due by `now`: instance id, task id, execution id and time of each."""
+        rows = self._database.execute(
+            "SELECT * FROM timers WHERE due <= ? ORDER BY due LIMIT ?", (now, limit)
+        ).fetchall()
+        self._database.executemany(
+            "DELETE FROM timers WHERE instance_id = ? AND task_id = ?", [(row[0], row[1]) for row in rows]
+        )
+        return rows
+
+    # Everything
+
+    def dump(self) -> str:
+        """The whole state as text, for a search through it."""
+        return "\n".join(self._database.iterdump())

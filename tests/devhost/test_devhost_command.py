@@ -1,0 +1,260 @@
+"""The command: what it prints, how it ends, and what survives its sudden end."""
+
+import json
+import shutil
+import signal
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.devhost.conftest import APPS, StartHost
+
+WEBHOOKS = "/runtime/webhooks/durabletask"
+
+
+def test_it_prints_the_routes_and_where_it_listens(start_host: StartHost) -> None:
+    host = start_host("kitchen")
+
+    assert f"echo: [GET,HEAD,POST] {host.url}/api/echo/{{word:alpha}}/{{number:int?}}" in host.banner
+    assert f"answer: [ALL] {host.url}/api/answer" in host.banner
+    assert "greet: orchestrationTrigger" in host.banner
+    assert any("nightly" in line and "POST /admin/functions/NAME" in line for line in host.banner)
+    assert host.banner[-1] == f"Listening on {host.url}"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_well_when_it_is_asked_to(start_host: StartHost, number: signal.Signals) -> None:
+    status, errors = start_host("kitchen").stop(number)
+
+    assert (status, errors) == (0, "")
+
+
+def test_it_does_not_wait_for_functions_that_are_busy(start_host: StartHost, caller: "Caller") -> None:
+    host = start_host("kitchen")
+    host.client.post(f"{WEBHOOKS}/orchestrators/calling/one", json=str(caller.port))
+    with caller.next():
+        assert host.stop()[0] == 0
+
+
+def test_it_logs_each_invocation_and_the_lines_of_the_app_but_no_body(start_host: StartHost) -> None:
+    host = start_host("kitchen")
+    host.client.get("/api/setting/HOME", headers={"X-Secret": "a-secret-header"})
+    host.client.post("/api/fail", content=b"a-secret-body")
+    _, log = host.stop()
+
+    assert "Executing 'Functions.setting'" in log
+    assert "Executed 'Functions.setting' (Succeeded" in log
+    assert "a line of the app's own" in log
+    assert "Executed 'Functions.fail' (Failed" in log
+    assert "ValueError: the reason is for the log" in log
+    assert "a-secret" not in log
+
+
+def test_a_failed_orchestration_is_logged_without_its_state(start_host: StartHost) -> None:
+    host = start_host("kitchen")
+    host.client.post(f"{WEBHOOKS}/orchestrators/failing?timeout=30&pollingInterval=1", json='"a-secret-input"')
+    _, log = host.stop()
+
+    assert "RuntimeError: it went off" in log
+    assert "OutOfProcData" not in log
+    assert "a-secret-input" not in log
+
+
+def test_a_taken_port_is_one_line_and_status_2(start_host: StartHost) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        status, errors = start_host("kitchen", "--port", str(port)).stop()
+
+    assert status == 2
+    assert errors.splitlines() == [
+        f"devhost: port {port} is taken: stop what listens there, or choose another with --port"
+    ]
+
+
+def test_an_app_that_fails_to_import_shows_its_traceback(start_host: StartHost, tmp_path: Path) -> None:
+    (tmp_path / "function_app.py").write_text('"""Broken."""\n\nimport a_module_that_does_not_exist\n')
+
+    status, errors = start_host(tmp_path).stop()
+
+    assert status == 1
+    assert 'function_app.py", line 3' in errors
+    assert "No module named 'a_module_that_does_not_exist'" in errors.splitlines()[-1]
+
+
+@pytest.mark.parametrize("text", [None, "import azure.functions as func\napp = func.FunctionApp()\n"])
+def test_an_app_without_functions_is_refused(start_host: StartHost, tmp_path: Path, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / "function_app.py").write_text(text)
+
+    status, errors = start_host(tmp_path).stop()
+
+    assert status == 1
+    assert errors.splitlines()[-1].startswith("devhost: no functions found")
+
+
+def test_a_second_host_on_the_same_state_is_refused(start_host: StartHost) -> None:
+    start_host("kitchen")
+
+    status, errors = start_host("kitchen").stop()
+
+    assert status == 1
+    assert "is another host running?" in errors
+
+
+@pytest.fixture
+def configured(tmp_path: Path) -> Path:
+    """A copy of the app with a local.settings.json of its own."""
+    app = tmp_path / "app"
+    shutil.copytree(APPS / "kitchen", app)
+    values = {"DEVHOST_TEST_A": "from the file", "DEVHOST_TEST_B": "from the file"}
+    host = {"CORS": "http://friend.example"}
+    (app / "local.settings.json").write_text(json.dumps({"IsEncrypted": False, "Values": values, "Host": host}))
+    return app
+
+
+def test_local_settings_become_environment_where_it_is_not_set(start_host: StartHost, configured: Path) -> None:
+    host = start_host(configured, environment={"DEVHOST_TEST_A": "from outside"})
+
+    assert host.client.get("/api/setting/DEVHOST_TEST_A").text == "from outside"
+    assert host.client.get("/api/setting/DEVHOST_TEST_B").text == "from the file"
+    assert host.client.get("/api/setting/AZURE_FUNCTIONS_ENVIRONMENT").text == "Development"
+
+
+def test_the_apps_folder_is_the_working_directory(start_host: StartHost, configured: Path) -> None:
+    assert start_host(configured).client.get("/api/folder").text == str(configured)
+
+
+def test_only_the_origins_of_local_settings_may_call_from_a_browser(start_host: StartHost, configured: Path) -> None:
+    client = start_host(configured).client
+    ask = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-functions-key"}
+
+    friend = client.options("/api/echo/abc", headers={"Origin": "http://friend.example", **ask})
+    stranger = client.options("/api/echo/abc", headers={"Origin": "http://stranger.example", **ask})
+
+    assert friend.headers["access-control-allow-origin"] == "http://friend.example"
+    assert friend.headers["access-control-allow-methods"] == "POST"
+    assert "access-control-allow-origin" not in stranger.headers
+
+
+def test_encrypted_local_settings_are_refused_in_one_line(start_host: StartHost, configured: Path) -> None:
+    (configured / "local.settings.json").write_text('{"IsEncrypted": true}')
+
+    status, errors = start_host(configured).stop()
+
+    assert status == 1
+    assert len(errors.splitlines()) == 1
+    assert "local.settings.json is encrypted" in errors
+
+
+# Keys
+
+
+def test_with_auth_every_level_has_its_key(start_host: StartHost, tmp_path: Path) -> None:
+    host = start_host("kitchen", "--enable-auth")
+    keys = json.loads((tmp_path / "keys.json").read_text())
+    function, other = keys["functions"]["echo"], keys["functions"]["answer"]
+
+    def admitted(path: str) -> set[str]:
+        given = {
+            "none": "",
+            "function": function,
+            "other": other,
+            **{name: keys[name] for name in ("host", "system", "master")},
+        }
+        answers = {name: host.client.get(path, headers={"x-functions-key": key}) for name, key in given.items()}
+        return {name for name, answer in answers.items() if answer.status_code != 401}
+
+    everyone = {"none", "function", "other", "host", "system", "master"}
+    assert admitted("/api/setting/HOME") == everyone
+    assert admitted("/api/echo/abc") == {"function", "host", "master"}
+    assert admitted("/api/folder") == {"master"}
+    assert admitted("/admin/host/status") == {"master"}
+    assert admitted("/admin/host/ping") == everyone
+    assert admitted(f"{WEBHOOKS}/instances") == {"system", "master"}
+    assert host.client.get(f"/api/echo/abc?code={function}").status_code == 200
+
+
+def test_with_auth_the_sdks_client_still_works_and_its_urls_carry_the_key(
+    start_host: StartHost, tmp_path: Path
+) -> None:
+    host = start_host("kitchen", "--enable-auth")
+    keys = json.loads((tmp_path / "keys.json").read_text())
+
+    response = host.client.post(f"/api/start/waiting/one?code={keys['host']}", json=1)
+
+    assert response.status_code == 202
+    assert host.client.get(response.json()["statusQueryGetUri"]).status_code == 202
+
+
+def test_keys_are_kept_for_the_owner_alone_and_printed(start_host: StartHost, tmp_path: Path) -> None:
+    first = start_host("kitchen", "--enable-auth")
+    first.stop()
+    kept = (tmp_path / "keys.json").read_text()
+
+    second = start_host("kitchen", "--enable-auth")
+
+    assert (tmp_path / "keys.json").read_text() == kept
+    assert stat.S_IMODE((tmp_path / "keys.json").stat().st_mode) == 0o600
+    assert f"master: {json.loads(kept)['master']}" in second.banner
+
+
+# The sudden end
+
+
+class Caller:
+    """A server that activities call, so that the test knows when they run and says when they end."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener.settimeout(30)
+        self.port = self._listener.getsockname()[1]
+
+    def next(self) -> socket.socket:
+        return self._listener.accept()[0]
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+@pytest.fixture
+def caller() -> Iterator[Caller]:
+    caller = Caller()
+    yield caller
+    caller.close()
+
+
+def outcome(client: httpx.Client, instance_id: str) -> object:
+    """The output of an orchestration that has ended."""
+    return client.get(f"{WEBHOOKS}/instances/{instance_id}").json()["output"]
+
+
+def test_an_activity_cut_short_by_a_kill_runs_again(start_host: StartHost, caller: Caller) -> None:
+    host = start_host("kitchen")
+    host.client.post(f"{WEBHOOKS}/orchestrators/calling/one", json=str(caller.port))
+    with caller.next():
+        host.stop(signal.SIGKILL)
+
+    host = start_host("kitchen")
+    with caller.next() as connection:
+        connection.sendall(b"the second time\n")
+        assert connection.recv(1) == b""
+    host.client.post(f"{WEBHOOKS}/orchestrators/greet?timeout=30&pollingInterval=1", json='"flush"')
+
+    assert outcome(host.client, "one") == "the second time"
+
+
+def test_nothing_that_was_acknowledged_is_lost_by_a_kill(start_host: StartHost) -> None:
+    host = start_host("kitchen")
+    for number in range(20):
+        host.client.post(f"{WEBHOOKS}/orchestrators/waiting/{number}")
+        host.client.post(f"{WEBHOOKS}/instances/{number}/raiseEvent/Go", json=number)
+    host.stop(signal.SIGKILL)
+
+    host = start_host("kitchen")
+    host.client.post(f"{WEBHOOKS}/orchestrators/greet/last?timeout=30&pollingInterval=1", json='"flush"')
+
+    assert [outcome(host.client, str(number)) for number in range(20)] == list(range(20))

@@ -1,0 +1,352 @@
+"""HTTP triggers, administration and durable webhooks of one host that runs a real app through the worker library."""
+
+import asyncio
+import json
+import uuid
+from typing import Any
+
+import httpx
+import pytest
+
+WEBHOOKS = "/runtime/webhooks/durabletask"
+
+
+def started(kitchen: httpx.Client, name: str, value: Any = None, instance_id: str | None = None) -> str:
+    """Start an orchestration through the webhook, with JSON in a text as its input; returns its id."""
+    instance_id = instance_id or uuid.uuid4().hex
+    response = kitchen.post(f"{WEBHOOKS}/orchestrators/{name}/{instance_id}", json=json.dumps(value))
+    assert response.status_code == 202
+    return instance_id
+
+
+def finished(kitchen: httpx.Client, name: str, value: Any = None) -> str:
+    """Start an orchestration and wait for its end; returns its id."""
+    instance_id = uuid.uuid4().hex
+    kitchen.post(f"{WEBHOOKS}/orchestrators/{name}/{instance_id}?timeout=30&pollingInterval=1", json=json.dumps(value))
+    return instance_id
+
+
+# HTTP triggers
+
+
+def test_a_request_reaches_its_function_with_route_query_headers_and_body(kitchen: httpx.Client) -> None:
+    headers = [("X-Twice", "1"), ("X-Twice", "2")]
+
+    seen = kitchen.post("/api/echo/abc/7?a=1&a=2&b=", headers=headers, content=b"12345").json()
+
+    assert seen == {
+        "method": "POST",
+        "route": {"word": "abc", "number": "7"},
+        "query": {"a": "1,2", "b": ""},
+        "header": "1, 2",
+        "length": 5,
+        "url": f"{kitchen.base_url}/api/echo/abc/7?a=1&a=2&b=".replace("//api", "/api"),
+    }
+
+
+def test_an_optional_part_of_a_route_may_be_absent(kitchen: httpx.Client) -> None:
+    assert kitchen.get("/api/echo/abc").json()["route"] == {"word": "abc"}
+
+
+def test_a_literal_route_wins_over_a_parameter(kitchen: httpx.Client) -> None:
+    response = kitchen.get("/api/echo/literal")
+
+    assert (response.text, response.headers["content-type"]) == ("the literal route", "text/plain; charset=utf-8")
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/echo/4711", "/api/echo/abc/x", "/api/nowhere", "/echo/abc", "/admin", "/runtime/x"]
+)
+def test_a_path_without_a_function_is_not_found(kitchen: httpx.Client, path: str) -> None:
+    assert kitchen.get(path).status_code == 404
+
+
+def test_a_method_that_no_function_takes_is_not_found_as_in_azure(kitchen: httpx.Client) -> None:
+    assert kitchen.delete("/api/echo/abc").status_code == 404
+
+
+def test_head_is_answered_without_a_body(kitchen: httpx.Client) -> None:
+    response = kitchen.head("/api/echo/abc")
+
+    assert (response.status_code, response.content) == (200, b"")
+    assert int(response.headers["content-length"]) > 0
+
+
+def test_a_response_keeps_its_status_headers_cookies_and_bytes(kitchen: httpx.Client) -> None:
+    response = kitchen.post("/api/answer?status=418", content=bytes(range(256)))
+
+    assert (response.status_code, response.content) == (418, bytes(range(256)))
+    assert response.headers["x-custom"] == "yes"
+    assert response.headers.get_list("set-cookie") == [
+        "first=1; HttpOnly; Max-Age=60; Path=/; SameSite=Strict",
+        "second=2; expires=Fri, 01 Jan 2027 00:00:00 GMT; Secure",
+    ]
+
+
+def test_a_large_body_arrives_whole(kitchen: httpx.Client) -> None:
+    assert kitchen.post("/api/echo/abc", content=b"x" * 20_000_000).json()["length"] == 20_000_000
+
+
+def test_a_function_that_raises_answers_500_and_tells_nothing(kitchen: httpx.Client) -> None:
+    response = kitchen.get("/api/fail")
+
+    assert (response.status_code, response.content) == (500, b"")
+
+
+def test_the_root_says_that_the_app_is_up(kitchen: httpx.Client) -> None:
+    assert kitchen.get("/").text == "Your function app is up and running.\n"
+
+
+# Administration
+
+
+def test_the_host_status_has_the_shape_of_the_real_one(kitchen: httpx.Client) -> None:
+    status = kitchen.get("/admin/host/status").json()
+
+    assert list(status) == [
+        "id",
+        "state",
+        "version",
+        "versionDetails",
+        "platformVersion",
+        "instanceId",
+        "computerName",
+        "processUptime",
+        "functionAppContentEditingState",
+        "extensionBundle",
+    ]
+    assert status["state"] == "Running"
+    assert status["extensionBundle"]["id"] == "Microsoft.Azure.Functions.ExtensionBundle"
+
+
+def test_ping_is_answered(kitchen: httpx.Client) -> None:
+    assert kitchen.get("/admin/host/ping").status_code == 200
+
+
+def test_the_functions_are_listed_with_their_bindings(kitchen: httpx.Client) -> None:
+    functions = {one["name"]: one for one in kitchen.get("/admin/functions").json()}
+
+    assert {"echo", "greet", "hello", "nightly"} <= set(functions)
+    assert functions["echo"]["invoke_url_template"].endswith("/api/echo/{word:alpha}/{number:int?}")
+    assert functions["nightly"]["config"]["bindings"][0]["type"] == "timerTrigger"
+    assert functions["hello"] == kitchen.get("/admin/functions/HELLO").json()
+
+
+def test_a_function_can_be_run_by_its_name(kitchen: httpx.Client) -> None:
+    assert kitchen.post("/admin/functions/nightly", json={"input": ""}).status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [("nobody", b"{}", 404), ("nightly", b"{", 400), ("greet", b'{"input": 1}', 400)],
+)
+def test_a_function_that_can_not_be_run_is_refused(kitchen: httpx.Client, path: str, body: bytes, status: int) -> None:
+    assert kitchen.post(f"/admin/functions/{path}", content=body).status_code == status
+
+
+# Durable webhooks
+
+
+def test_a_start_answers_202_with_the_urls_to_manage_the_instance(kitchen: httpx.Client) -> None:
+    response = kitchen.post(f"{WEBHOOKS}/orchestrators/waiting", json=1)
+    urls = response.json()
+
+    assert response.status_code == 202
+    assert response.headers["location"] == urls["statusQueryGetUri"]
+    assert response.headers["retry-after"] == "10"
+    assert {"id", "sendEventPostUri", "terminatePostUri", "rewindPostUri", "purgeHistoryDeleteUri"} <= set(urls)
+    assert "taskHub=KitchenHub" in urls["statusQueryGetUri"]
+    assert kitchen.get(urls["statusQueryGetUri"]).status_code == 202
+
+
+def test_a_start_may_wait_for_the_output(kitchen: httpx.Client) -> None:
+    response = kitchen.post(f"{WEBHOOKS}/orchestrators/greet?timeout=30&pollingInterval=1", json='"you"')
+
+    assert (response.status_code, response.json()) == (200, "hello you")
+
+
+def test_a_start_that_waits_too_long_answers_202(kitchen: httpx.Client) -> None:
+    response = kitchen.post(f"{WEBHOOKS}/orchestrators/waiting?timeout=0.01&pollingInterval=0.01")
+
+    assert response.status_code == 202
+
+
+def test_a_start_of_an_unknown_orchestrator_is_a_bad_request(kitchen: httpx.Client) -> None:
+    response = kitchen.post(f"{WEBHOOKS}/orchestrators/nobody")
+
+    assert response.status_code == 400
+    assert "'nobody' doesn't exist" in response.json()["ExceptionMessage"]
+
+
+def test_a_start_with_malformed_json_is_a_bad_request(kitchen: httpx.Client) -> None:
+    assert kitchen.post(f"{WEBHOOKS}/orchestrators/greet", content=b"{").status_code == 400
+
+
+def test_a_start_under_an_id_that_is_running_is_a_conflict(kitchen: httpx.Client) -> None:
+    instance_id = started(kitchen, "waiting")
+
+    assert kitchen.post(f"{WEBHOOKS}/orchestrators/waiting/{instance_id}").status_code == 409
+
+
+async def test_of_many_starts_under_one_id_exactly_one_wins(kitchen: httpx.Client) -> None:
+    url = f"{WEBHOOKS}/orchestrators/waiting/{uuid.uuid4().hex}"
+    async with httpx.AsyncClient(base_url=kitchen.base_url, trust_env=False) as client:
+        answers = await asyncio.gather(*(client.post(url, json="1") for _ in range(20)))
+
+    assert sorted(answer.status_code for answer in answers) == [202, *[409] * 19]
+
+
+def test_a_running_status_is_202_and_a_finished_one_200(kitchen: httpx.Client) -> None:
+    running = kitchen.get(f"{WEBHOOKS}/instances/{started(kitchen, 'waiting')}")
+    done = kitchen.get(f"{WEBHOOKS}/instances/{finished(kitchen, 'greet', 'you')}")
+
+    assert (running.status_code, running.headers["retry-after"]) == (202, "5")
+    assert running.headers["location"] == str(running.url)
+    assert done.status_code == 200
+    status = done.json()
+    assert status["createdTime"] <= status["lastUpdatedTime"]
+    assert {key: status[key] for key in ("name", "runtimeStatus", "input", "customStatus", "output")} == {
+        "name": "greet",
+        "runtimeStatus": "Completed",
+        "input": '"you"',
+        "customStatus": "greeting",
+        "output": "hello you",
+    }
+
+
+def test_a_status_shows_the_history_when_asked(kitchen: httpx.Client) -> None:
+    instance_id = finished(kitchen, "greet", "you")
+
+    status = kitchen.get(
+        f"{WEBHOOKS}/instances/{instance_id}?showHistory=true&showHistoryOutput=true&showInput=false"
+    ).json()
+
+    assert status["input"] is None
+    assert [event["EventType"] for event in status["historyEvents"]] == [
+        "ExecutionStarted",
+        "TaskCompleted",
+        "ExecutionCompleted",
+    ]
+    task = status["historyEvents"][1]
+    assert (task["FunctionName"], task["Result"]) == ("hello", "hello you")
+    assert task["ScheduledTime"] <= task["Timestamp"]
+    assert "Input" not in status["historyEvents"][0]
+
+
+def test_a_failed_status_is_500_only_when_asked(kitchen: httpx.Client) -> None:
+    url = f"{WEBHOOKS}/instances/{finished(kitchen, 'failing')}"
+
+    assert kitchen.get(url).status_code == 200
+    assert kitchen.get(f"{url}?returnInternalServerErrorOnFailure=true").status_code == 500
+    assert "RuntimeError: it went off" in kitchen.get(url).json()["output"]
+
+
+def test_a_timer_of_real_time_fires(kitchen: httpx.Client) -> None:
+    response = kitchen.post(f"{WEBHOOKS}/orchestrators/napping?timeout=30&pollingInterval=1", json="20")
+
+    assert response.json() == "rested"
+
+
+def test_an_event_reaches_its_orchestration(kitchen: httpx.Client) -> None:
+    url = f"{WEBHOOKS}/instances/{started(kitchen, 'waiting')}"
+
+    assert kitchen.post(f"{url}/raiseEvent/Go", content=b"x").status_code == 400
+    assert kitchen.post(f"{url}/raiseEvent/Go", json={"speed": 3}).status_code == 202
+
+
+@pytest.mark.parametrize("operation", ["raiseEvent/Go", "terminate", "suspend", "resume", "rewind"])
+def test_an_operation_on_what_does_not_exist_or_has_ended_is_404_or_410(kitchen: httpx.Client, operation: str) -> None:
+    ended = finished(kitchen, "greet", "you")
+
+    assert kitchen.post(f"{WEBHOOKS}/instances/nobody/{operation}", json=1).status_code == 404
+    assert kitchen.post(f"{WEBHOOKS}/instances/{ended}/{operation}", json=1).status_code == 410
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "nobody"), ("DELETE", "nobody"), ("POST", "nobody/dance")])
+def test_an_unknown_instance_or_operation_is_not_found(kitchen: httpx.Client, method: str, path: str) -> None:
+    assert kitchen.request(method, f"{WEBHOOKS}/instances/{path}").status_code == 404
+
+
+def test_entities_are_said_not_to_be_emulated(kitchen: httpx.Client) -> None:
+    response = kitchen.get(f"{WEBHOOKS}/entities/counter/one")
+
+    assert response.status_code == 501
+    assert "not emulated" in response.json()["Message"]
+
+
+def test_instances_are_listed_by_prefix_and_status_in_pages(kitchen: httpx.Client) -> None:
+    prefix = uuid.uuid4().hex
+    for number in range(5):
+        started(kitchen, "waiting", instance_id=f"{prefix}-{number}")
+    query = f"{WEBHOOKS}/instances?instanceIdPrefix={prefix}&top=2&runtimeStatus=Pending,Running"
+    pages, token = [], ""
+    for _ in range(3):
+        response = kitchen.get(query, headers={"x-ms-continuation-token": token})
+        pages.append([one["instanceId"][-1] for one in response.json()])
+        token = response.headers["x-ms-continuation-token"]
+
+    assert (pages, token) == ([["0", "1"], ["2", "3"], ["4"]], "")
+    assert kitchen.get(f"{WEBHOOKS}/instances?instanceIdPrefix={prefix}&runtimeStatus=Completed").json() == []
+    assert (
+        kitchen.get(f"{WEBHOOKS}/instances?instanceIdPrefix={prefix}&createdTimeTo=2020-01-01T00:00:00Z").json() == []
+    )
+
+
+def test_a_filter_that_is_no_time_is_a_bad_request(kitchen: httpx.Client) -> None:
+    assert kitchen.get(f"{WEBHOOKS}/instances?createdTimeFrom=yesterday").status_code == 400
+
+
+def test_an_ended_instance_can_be_purged_once(kitchen: httpx.Client) -> None:
+    url = f"{WEBHOOKS}/instances/{finished(kitchen, 'greet', 'you')}"
+
+    assert kitchen.delete(url).json() == {"instancesDeleted": 1}
+    assert kitchen.delete(url).status_code == 404
+
+
+def test_a_purge_by_filter_needs_a_beginning_and_spares_the_running(kitchen: httpx.Client) -> None:
+    running = started(kitchen, "waiting")
+    failed = finished(kitchen, "failing")
+    base = f"{WEBHOOKS}/instances"
+
+    assert kitchen.delete(base).status_code == 400
+    assert kitchen.delete(f"{base}?createdTimeFrom=2999-01-01T00:00:00Z").status_code == 404
+    purge = kitchen.delete(f"{base}?createdTimeFrom=2020-01-01T00:00:00Z&runtimeStatus=Failed,Running")
+    assert purge.json()["instancesDeleted"] >= 1
+    assert kitchen.get(f"{base}/{failed}").status_code == 404
+    assert kitchen.get(f"{base}/{running}").status_code == 202
+
+
+# The SDK's client, as functions use it
+
+
+def test_the_sdks_client_starts_and_an_id_that_is_running_is_an_error(kitchen: httpx.Client) -> None:
+    instance_id = uuid.uuid4().hex
+
+    assert kitchen.post(f"/api/start/waiting/{instance_id}", json={"a": 1}).status_code == 202
+    assert kitchen.post(f"/api/start/waiting/{instance_id}", json={"a": 1}).status_code == 500
+    # As in Azure, the SDK's double encoding shows.
+    assert kitchen.get(f"{WEBHOOKS}/instances/{instance_id}").json()["input"] == '{"a": 1}'
+
+
+def test_the_sdks_client_can_do_all_that_it_offers(kitchen: httpx.Client) -> None:
+    instance_id = uuid.uuid4().hex
+    kitchen.post(f"/api/start/waiting/{instance_id}", json=1)
+
+    for operation in ("suspend", "resume", "terminate"):
+        assert kitchen.post(f"/api/client/{operation}/{instance_id}").text == "done"
+    wait = f"{WEBHOOKS}/orchestrators/greet?timeout=30&pollingInterval=1"
+    kitchen.post(wait, json='"flush"')
+    status = kitchen.post(f"/api/client/status/{instance_id}").json()
+    assert status == {"found": True, "status": "OrchestrationRuntimeStatus.Terminated"}
+    assert kitchen.post(f"/api/client/restart/{instance_id}").text == "done"
+    assert kitchen.post(f"/api/client/raise/{instance_id}").text == "done"
+    assert kitchen.post(f"/api/client/status/{uuid.uuid4().hex}").json()["found"] is False
+
+
+def test_the_sdks_client_purges(kitchen: httpx.Client) -> None:
+    assert kitchen.post(f"/api/client/purge/{finished(kitchen, 'greet', 'you')}").text == "1"
+    assert kitchen.post(f"/api/client/purge/{uuid.uuid4().hex}").text == "0"
+
+
+def test_the_sdks_client_rewinds_a_failed_orchestration(kitchen: httpx.Client) -> None:
+    assert kitchen.post(f"/api/client/rewind/{finished(kitchen, 'failing')}").text == "done"
