@@ -1,0 +1,41 @@
+# Every command of the README; each works on a fresh clone with git, make and Python 3.13.
+PYTHON ?= python3
+RUN := .venv/bin/python -m
+INSTALLED := .venv/installed
+
+.PHONY: help demo run sandbox test check format clean
+
+help: ## List the commands
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+demo: $(INSTALLED) ## Post the example records through the whole app and show what becomes of each
+	@$(RUN) examples.demo
+
+run: $(INSTALLED) ## Keep the app up on port 7071, with the sandbox API unless your settings name a real one
+	@$(RUN) examples.run
+
+sandbox: $(INSTALLED) ## Keep only the sandbox API up, for the app under `func start`
+	@$(RUN) sandbox
+
+test: $(INSTALLED) ## Run the test suite
+	@$(RUN) pytest -q
+
+check: $(INSTALLED) ## Lint, format, types, import directions, Azure Functions diagnostics
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) mypy
+	.venv/bin/lint-imports --no-cache
+	.venv/bin/azure-functions-doctor doctor --profile full
+
+format: $(INSTALLED) ## Format the code
+	$(RUN) ruff check --fix-only .
+	$(RUN) ruff format .
+
+clean: ## Remove everything that these commands made
+	rm -rf .venv .devhost .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(INSTALLED): requirements.txt requirements-dev.txt constraints.txt constraints-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 13) and "Python 3.13 is needed, this is " + sys.version)'
+	@$(PYTHON) -m venv .venv
+	@$(RUN) pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@

@@ -1,0 +1,81 @@
+"""Keeps the app up for trying out, on the ports that `func start` users expect: `make run`.
+
+The app gets the settings that Core Tools would give it. The sandbox API is started beside it if these settings name no
+API at all, or name the sandbox; with the settings of a real API in `local.settings.json`, nothing else is started.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+from devhost.settings import SettingsError, read_local_settings
+from examples.processes import ANNOUNCEMENT
+from sandbox.api import DEFAULT_PORT, SandboxOptions, app_environment, create_app
+from sandbox.serving import LOOPBACK, serve
+from shared.intake import read_operation_id
+
+_APP = Path(__file__).parent.parent
+_STATE = Path(".devhost")
+_PORT = 7071
+_SANDBOX_URL = f"http://{LOOPBACK}:{DEFAULT_PORT}"
+_BUSINESSES = f"http://{LOOPBACK}:{_PORT}/api/businesses"
+
+
+def main() -> int:
+    """Run until Ctrl-C; returns the exit status: 2 if a port is taken or the settings cannot be read."""
+    try:
+        local = read_local_settings(_APP)
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return 2
+    environment = {**local.values, **os.environ}
+    with contextlib.ExitStack() as running:
+        given = {name for name, value in environment.items() if name.startswith("BUSINESS_API_") and value}
+        if not given:
+            environment |= app_environment(_SANDBOX_URL)
+        if environment.get("BUSINESS_API_BASE_URL", "").rstrip("/") == _SANDBOX_URL:
+            _STATE.mkdir(exist_ok=True)
+            try:
+                running.enter_context(serve(create_app(SandboxOptions(state=_STATE / "sandbox.db")), DEFAULT_PORT))
+            except OSError:
+                print(f"Port {DEFAULT_PORT} is taken: the sandbox API needs it.", file=sys.stderr)
+                return 2
+            print(f"Sandbox API on {_SANDBOX_URL}, its counters on {_SANDBOX_URL}/stats")
+        return run_host(environment)
+
+
+def try_it(idempotency_key: str) -> str:
+    """Three curl lines that work as they are: the key says which operation the first one will start."""
+    return f"""
+Try it, in another terminal:
+
+  curl -i {_BUSINESSES} -H 'Content-Type: application/json' -H 'Idempotency-Key: {idempotency_key}' \\
+    -d '{{"registration_number": "HRB {idempotency_key}", "name": "Acme GmbH", "country": "DE"}}'
+  curl -i {_BUSINESSES}/operations/{read_operation_id(idempotency_key)}
+  curl -i {_BUSINESSES} -H 'Content-Type: application/json' -d '{{"name": "", "country": "Germany"}}'
+"""
+
+
+def run_host(environment: dict[str, str]) -> int:
+    """Run the embedded host with its output on this terminal; returns its exit status."""
+    command = [sys.executable, "-m", "devhost", "--app", str(_APP), "--port", str(_PORT)]
+    command += ["--state", str(_STATE / "state.db")]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as host:  # noqa: S603
+        assert host.stdout is not None  # noqa: S101 (for the type checker: a pipe was asked for)
+        try:
+            for line in host.stdout:
+                print(line, end="", flush=True)
+                if ANNOUNCEMENT in line:
+                    print(try_it(idempotency_key=uuid.uuid4().hex[:8]), flush=True)
+        except KeyboardInterrupt:
+            host.send_signal(signal.SIGINT)
+        return host.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

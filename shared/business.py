@@ -1,0 +1,157 @@
+"""The business record, the API that it is posted to, and what can become of a post."""
+
+from typing import Annotated, Literal
+
+import httpx
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared.access_tokens import (
+    BearerAuth,
+    ClientCredentials,
+    ClientSecretBasic,
+    ClientSecretPost,
+    EntraCredential,
+    TokenError,
+    TokenSource,
+)
+from shared.rest import ApiClient, ApiError, ApiResponse, Body, ClientOptions, Header, ProblemDetails, get, post
+from shared.settings import BusinessApiSettings, SettingsError
+
+
+class Business(BaseModel):
+    """A business as the API knows it."""
+
+    model_config = ConfigDict(frozen=True, str_strip_whitespace=True)
+
+    id: Annotated[str | None, Field(description="Assigned by the API")] = None
+    registration_number: Annotated[str, Field(min_length=1, max_length=64, examples=["HRB 1001"])]
+    name: Annotated[str, Field(min_length=1, max_length=200, examples=["Acme GmbH"])]
+    country: Annotated[str, Field(pattern="^[A-Z]{2}$", description="ISO 3166-1 alpha-2", examples=["DE"])]
+    email: Annotated[str | None, Field(pattern=r"^[^@\s]+@[^@\s]+$", max_length=254)] = None
+    website: Annotated[str | None, Field(pattern=r"^https?://\S+$", max_length=2000)] = None
+    employees: Annotated[int | None, Field(ge=0)] = None
+
+
+class BusinessApi(ApiClient):
+    """The protected API, one method an operation."""
+
+    @get("/businesses/{business_id}")
+    async def get_business(self, business_id: str) -> ApiResponse[Business]:
+        """The record with this id."""
+        ...
+
+    @post("/businesses")
+    async def post_business(
+        self,
+        business: Annotated[Business, Body(exclude_none=True)],
+        *,
+        idempotency_key: Annotated[str | None, Header("Idempotency-Key")] = None,
+    ) -> ApiResponse[Business]:
+        """Create a record; the same `idempotency_key` again gets the first answer again."""
+        ...
+
+
+class Posted(BaseModel):
+    """The API has the record."""
+
+    model_config = ConfigDict(frozen=True)
+
+    outcome: Literal["posted"] = "posted"
+    business: Business
+
+
+class Rejected(BaseModel):
+    """The API refused the record for good; sending it again would not help."""
+
+    model_config = ConfigDict(frozen=True)
+
+    outcome: Literal["rejected"] = "rejected"
+    status: int
+    problem: ProblemDetails
+
+
+class Deferred(BaseModel):
+    """Not posted yet, for a reason that may pass. `retry_after` is the server's wish in seconds, if it had one."""
+
+    model_config = ConfigDict(frozen=True)
+
+    outcome: Literal["deferred"] = "deferred"
+    reason: str
+    retry_after: float | None = None
+
+
+def client_options() -> ClientOptions:
+    """How `business_api` reaches the API, from the environment.
+
+    Raises:
+        SettingsError: Variables are missing or bad.
+    """
+    settings = BusinessApiSettings.from_environment()
+    timeout = httpx.Timeout(
+        connect=settings.connect_timeout,
+        read=settings.read_timeout,
+        write=settings.write_timeout,
+        pool=settings.pool_timeout,
+    )
+    return ClientOptions(
+        base_url=settings.base_url,
+        auth=BearerAuth(token_source(settings), origin=settings.base_url),
+        timeout=timeout,
+        limits=httpx.Limits(max_connections=settings.max_connections),
+    )
+
+
+def token_source(settings: BusinessApiSettings) -> TokenSource:
+    """Where the API's access tokens come from."""
+    if settings.auth == "entra":
+        return EntraCredential(settings.scope, client_id=settings.client_id)
+    authentication = {"client_secret_basic": ClientSecretBasic, "client_secret_post": ClientSecretPost}
+    return ClientCredentials(
+        token_url=settings.token_url,
+        client_id=settings.client_id,
+        authentication=authentication[settings.auth_method](settings.client_secret.get_secret_value()),
+        scope=settings.scope,
+        audience=settings.audience,
+        resource=settings.resource,
+        parameters=settings.token_parameters,
+    )
+
+
+business_api = BusinessApi(client_options)
+"""The client that every function of a worker process shares; it reads its settings at the first call."""
+
+
+async def post_business(
+    business: Business, *, idempotency_key: str, api: BusinessApi = business_api
+) -> Posted | Rejected | Deferred:
+    """Try once to post a record. Answers for good and failures that may pass are values; only bugs raise.
+
+    Args:
+        business: The record.
+        idempotency_key: The same for every attempt at this record.
+        api: The API to post it to.
+    """
+    try:
+        response = await api.post_business(business, idempotency_key=idempotency_key)
+        return Posted(business=response.unwrap())
+    except (SettingsError, TokenError, ApiError) as error:
+        return outcome_of(error)
+
+
+def outcome_of(error: SettingsError | TokenError | ApiError) -> Rejected | Deferred:
+    """What a failed attempt means for the record.
+
+    Only an answer to the record itself rejects it. Whatever stands between app and API - settings, token, connection,
+    an overloaded server - defers it: an expired secret at night must not lose a record.
+    """
+    match error:
+        case SettingsError():
+            return Deferred(reason=f"settings: {error}")
+        case TokenError():
+            return Deferred(reason=f"access token: {error}", retry_after=error.retry_after)
+        case ApiError(status=int(status)) if not error.retryable and 400 <= status < 500 and status != 401:
+            return Rejected(
+                status=status, problem=error.problem or ProblemDetails(status=status, title=f"HTTP {status}")
+            )
+        case _:
+            return Deferred(reason=str(error), retry_after=error.retry_after)

@@ -1,0 +1,43 @@
+"""Every error that a caller can get, as one RFC 9457 problem that says what was expected and what came."""
+
+from shared.access_tokens import TokenError
+from shared.rest import ApiError, ProblemDetails
+from shared.settings import SettingsError
+
+
+class RequestError(Exception):
+    """A request that cannot be served.
+
+    Attributes:
+        status: HTTP status of the answer.
+        problem: Body of the answer.
+        retry_after: Seconds after which the same request may succeed; None if it will not, or nobody knows.
+    """
+
+    def __init__(
+        self, status: int, title: str, detail: str, *, retry_after: float | None = None, **extensions: object
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.problem = ProblemDetails.model_validate({"status": status, "title": title, "detail": detail, **extensions})
+        self.retry_after = retry_after
+
+
+ANSWERABLE = (RequestError, SettingsError, TokenError, ApiError)
+
+
+def as_request_error(error: RequestError | SettingsError | TokenError | ApiError) -> RequestError:
+    """What a caller is told. Nobody outside needs the app's configuration, so only its log has the details."""
+    match error:
+        case RequestError():
+            return error
+        case SettingsError() | TokenError():
+            return RequestError(503, "Service Unavailable", "the app cannot sign in to the API at the moment")
+        case ApiError(status=404):
+            return RequestError(404, "Not Found", "the API has no such record")
+        case ApiError(retryable=True):
+            return RequestError(
+                503, "Service Unavailable", "the API does not answer at the moment", retry_after=error.retry_after
+            )
+        case ApiError():
+            return RequestError(502, "Bad Gateway", "the API answered in a way that this app cannot use")

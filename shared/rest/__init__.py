@@ -1,0 +1,32 @@
+"""A declarative, typed HTTP client: an API is described as a class, one method stub an operation."""
+
+from .client import ApiClient
+from .errors import ApiDecodeError, ApiError, ApiResponseError, ApiTimeoutError, ApiTransportError, ProblemDetails
+from .options import CallOptions, ClientOptions
+from .parameters import Body, Form, Header, Query
+from .responses import ApiResponse
+from .verbs import delete, get, head, options, patch, post, put
+
+__all__ = [
+    "ApiClient",
+    "ApiDecodeError",
+    "ApiError",
+    "ApiResponse",
+    "ApiResponseError",
+    "ApiTimeoutError",
+    "ApiTransportError",
+    "Body",
+    "CallOptions",
+    "ClientOptions",
+    "Form",
+    "Header",
+    "ProblemDetails",
+    "Query",
+    "delete",
+    "get",
+    "head",
+    "options",
+    "patch",
+    "post",
+    "put",
+]

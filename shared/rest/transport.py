@@ -1,0 +1,243 @@
+"""Sends httpx requests over aiohttp's connections, which cost a fraction of httpx's own under concurrency."""
+
+import asyncio
+import base64
+import ssl
+import urllib.request
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Self
+
+import aiohttp
+import httpx
+import yarl
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_exceptions import ContentEncodingError
+
+from .options import ClientOptions
+
+_FAILURES = (aiohttp.ClientError, OSError)
+_UNBOUNDED = 2**31
+_WRITE_CHUNK = 2**16
+_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
+_AUTOMATIC = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+_DECODED = frozenset({b"content-encoding", b"content-length"})
+
+
+def certainly_not_sent(error: httpx.TransportError) -> bool:
+    """Whether the request cannot have reached the server."""
+    return isinstance(error, _NOT_SENT)
+
+
+def environment_proxy(url: httpx.URL) -> str | None:
+    """The proxy that `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, or the system, name for a URL."""
+    proxies = urllib.request.getproxies()
+    proxy = proxies.get(url.scheme) or proxies.get("all")
+    if not proxy or urllib.request.proxy_bypass(url.netloc.decode("ascii")):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
+
+
+class AiohttpTransport(httpx.AsyncBaseTransport):
+    """Sends requests to one origin, on the event loop that it is made on.
+
+    It differs from an httpx transport in one thing: bodies come decompressed, piece by piece, so that whoever reads
+    them can stop at a size; `Content-Encoding` is then taken out of the headers. Redirects are not followed and
+    cookies not kept.
+
+    Args:
+        origin: A URL of the only origin that is called.
+        verify: As in `ClientOptions`.
+        limits: As in `ClientOptions`.
+        proxy: As in `ClientOptions`.
+        trust_env: As in `ClientOptions`.
+    """
+
+    def __init__(
+        self,
+        origin: httpx.URL,
+        *,
+        verify: ssl.SSLContext | bool,
+        limits: httpx.Limits,
+        proxy: httpx.Proxy | str | None,
+        trust_env: bool,
+    ) -> None:
+        if proxy is None and trust_env:
+            proxy = environment_proxy(origin)
+        self._proxy = _ProxyArguments(proxy, origin) if proxy else None
+        encrypted = origin.scheme == "https" or (self._proxy is not None and self._proxy.url.scheme == "https")
+        # Connections are counted here, not by aiohttp, whose time-out for connecting includes the wait for a free one.
+        self._free = asyncio.Semaphore(_UNBOUNDED if limits.max_connections is None else limits.max_connections)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=0,
+                keepalive_timeout=_UNBOUNDED if limits.keepalive_expiry is None else limits.keepalive_expiry,
+                ssl=httpx.create_ssl_context(verify=verify, trust_env=trust_env) if encrypted else True,
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(),
+        )
+
+    @classmethod
+    def of(cls, options: ClientOptions) -> Self:
+        """The transport to the API of a client."""
+        return cls(
+            httpx.URL(options.base_url),
+            verify=options.verify,
+            limits=options.limits,
+            proxy=options.proxy,
+            trust_env=options.trust_env,
+        )
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request; the body of the response is read as it is iterated.
+
+        Raises:
+            httpx.TransportError: There is no response. Its message and cause name no URL.
+        """
+        timeouts: Mapping[str, float | None] = request.extensions.get("timeout", {})
+        body = await request.aread()
+        await self._take_connection(timeouts)
+        try:
+            response = await self._send(request, body, timeouts)
+        except BaseException as error:
+            self._free.release()
+            if isinstance(error, _FAILURES):
+                raise _translated(error) from _harmless_cause(error)
+            raise
+        headers = list(response.raw_headers)
+        if "Content-Encoding" in response.headers:
+            headers = [(name, value) for name, value in headers if name.lower() not in _DECODED]
+        return httpx.Response(response.status, headers=headers, stream=_Body(response, self._free), request=request)
+
+    async def _take_connection(self, timeouts: Mapping[str, float | None]) -> None:
+        if not self._free.locked():
+            await self._free.acquire()
+            return
+        try:
+            async with asyncio.timeout(timeouts.get("pool")):
+                await self._free.acquire()
+        except TimeoutError:
+            raise httpx.PoolTimeout("no connection became free in time") from None
+
+    async def _send(
+        self, request: httpx.Request, body: bytes, timeouts: Mapping[str, float | None]
+    ) -> aiohttp.ClientResponse:
+        headers = [(name.decode("ascii"), value.decode("latin-1")) for name, value in request.headers.raw]
+        proxy: dict[str, Any] = {}
+        if self._proxy is not None:
+            headers += self._proxy.request_headers
+            proxy = {"proxy": self._proxy.url, "proxy_headers": self._proxy.connect_headers}
+        return await self._session.request(
+            request.method,
+            yarl.URL(str(request.url), encoded=True),
+            headers=headers,
+            data=(body if len(body) <= _WRITE_CHUNK else _LargeBody(body, timeouts.get("write"))) if body else None,
+            skip_auto_headers=[name for name in _AUTOMATIC if name not in request.headers] or None,
+            allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(connect=timeouts.get("connect"), sock_read=timeouts.get("read")),
+            server_hostname=request.extensions.get("sni_hostname"),
+            **proxy,
+        )
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._session.close()
+
+
+class _ProxyArguments:
+    """How requests pass a proxy: by CONNECT if the origin is encrypted, as they are if not."""
+
+    def __init__(self, proxy: httpx.Proxy | str, origin: httpx.URL) -> None:
+        if isinstance(proxy, str):
+            proxy = httpx.Proxy(proxy)
+        if proxy.url.scheme not in {"http", "https"}:
+            raise ValueError(f"proxy: expected an http or https URL; {proxy.url.scheme} is not supported")
+        self.url = yarl.URL(str(proxy.url))
+        headers = list(proxy.headers.multi_items())
+        if proxy.raw_auth is not None:
+            credentials = base64.b64encode(b":".join(proxy.raw_auth)).decode("ascii")
+            headers.append(("Proxy-Authorization", f"Basic {credentials}"))
+        tunnelled = origin.scheme == "https"
+        self.connect_headers = headers if tunnelled else []
+        self.request_headers = [] if tunnelled else headers
+
+
+class _LargeBody(aiohttp.Payload):
+    """A body that is sent piece by piece, each in its time; aiohttp itself waits for slow receivers without end."""
+
+    def __init__(self, value: bytes, timeout: float | None) -> None:
+        super().__init__(value)
+        self._size = len(value)
+        self._timeout = timeout
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        return bytes(self._value).decode(encoding, errors)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        view = memoryview(self._value)
+        for start in range(0, len(view), _WRITE_CHUNK):
+            async with asyncio.timeout(self._timeout):
+                await writer.write(view[start : start + _WRITE_CHUNK])
+                await writer.drain()
+
+
+class _Body(httpx.AsyncByteStream):
+    """The body of a response; closing it frees the connection for the next request, or closes that too if unread."""
+
+    def __init__(self, response: aiohttp.ClientResponse, free: asyncio.Semaphore) -> None:
+        self._response = response
+        self._free = free
+        self._open = True
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        content = self._response.content
+        try:
+            while piece := await content.readany():
+                yield piece
+        except _FAILURES as error:
+            raise _translated(error) from _harmless_cause(error)
+
+    async def aclose(self) -> None:
+        if self._open:
+            self._open = False
+            self._response.release()
+            self._free.release()
+
+
+def _translated(error: aiohttp.ClientError | OSError) -> httpx.TransportError | httpx.DecodingError:
+    """The httpx error for what aiohttp raised; aiohttp's own messages may hold the URL, and with it secrets."""
+    match error:
+        case aiohttp.ConnectionTimeoutError():
+            return httpx.ConnectTimeout("no connection in time")
+        case aiohttp.ServerTimeoutError():
+            return httpx.ReadTimeout("no data in time")
+        case aiohttp.ClientProxyConnectionError():
+            return httpx.ProxyError(f"cannot connect to the proxy: {error.strerror or error}")
+        case aiohttp.ClientHttpProxyError():
+            return httpx.ProxyError(f"the proxy answered {error.status}")
+        case aiohttp.ClientConnectorError():
+            return httpx.ConnectError(str(error))
+        case aiohttp.ServerDisconnectedError():
+            return httpx.RemoteProtocolError("the server closed the connection without an answer")
+        case aiohttp.ClientPayloadError(__cause__=ContentEncodingError()):
+            return httpx.DecodingError("the body is not compressed as it says")
+        case aiohttp.ClientPayloadError():
+            return httpx.RemoteProtocolError("the connection was closed in the middle of the body")
+        case aiohttp.ClientResponseError():
+            return httpx.RemoteProtocolError("the answer is not HTTP")
+        case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
+            return httpx.UnsupportedProtocol("not an http or https URL")
+        case TimeoutError():
+            return httpx.WriteTimeout("the server did not take the body in time")
+        case OSError():
+            return httpx.ReadError(f"the connection broke: {error.strerror or type(error).__name__}")
+        case _:
+            return httpx.NetworkError(f"the connection broke: {type(error).__name__}")
+
+
+def _harmless_cause(error: BaseException) -> OSError | None:
+    """What the operating system or TLS said, which names no URL."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        certificate_error = error.certificate_error
+        return certificate_error if isinstance(certificate_error, OSError) else None
+    return error.os_error if isinstance(error, aiohttp.ClientConnectorError) else None

@@ -1,0 +1,70 @@
+"""The app of this repository, running against a sandbox API on a real socket."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+
+from devhost.testing import RunningHost
+from sandbox.api import app_environment, create_app
+from sandbox.serving import serve
+
+
+@dataclass
+class Sandbox:
+    """The sandbox API, as a test uses it."""
+
+    url: str
+
+    def stats(self) -> dict[str, Any]:
+        counters: dict[str, Any] = httpx.get(f"{self.url}/stats").raise_for_status().json()
+        return counters
+
+    def disturb(self, **plan: Any) -> None:
+        httpx.post(f"{self.url}/faults", json=plan).raise_for_status()
+
+    def behave(self) -> None:
+        httpx.delete(f"{self.url}/faults").raise_for_status()
+
+    def revoke_tokens(self) -> None:
+        httpx.post(f"{self.url}/auth/revoke").raise_for_status()
+
+
+@pytest.fixture(scope="session")
+def sandbox_session() -> Iterator[Sandbox]:
+    """One sandbox for all tests, since the app reads its settings once in a process."""
+    with serve(create_app()) as url, pytest.MonkeyPatch.context() as environment:
+        for name, value in app_environment(url).items():
+            environment.setenv(name, value)
+        yield Sandbox(url)
+
+
+@pytest.fixture
+def sandbox(sandbox_session: Sandbox) -> Iterator[Sandbox]:
+    """The sandbox, behaving well at the start of every test."""
+    sandbox_session.behave()
+    yield sandbox_session
+    sandbox_session.behave()
+
+
+@pytest.fixture
+def host(devhost: RunningHost, sandbox: Sandbox) -> RunningHost:
+    """The app in the embedded host, its settings naming the sandbox."""
+    return devhost
+
+
+@pytest.fixture
+def app(host: RunningHost) -> Iterator[httpx.Client]:
+    """An HTTP client of the app."""
+    with httpx.Client(base_url=host.url, timeout=30) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def new_record() -> Callable[[], dict[str, Any]]:
+    """Makes records, each with a registration number of its own."""
+    numbers = itertools.count(1)
+    return lambda: {"registration_number": f"HRB {next(numbers)}", "name": "Acme GmbH", "country": "DE"}

@@ -1,0 +1,126 @@
+"""The orchestrator, replayed by the SDK against histories as the Durable Task extension writes them."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from azure.durable_functions.models import DurableOrchestrationContext
+from azure.durable_functions.orchestrator import Orchestrator
+
+import function_app
+
+INSTANCE = "0123456789abcdef"
+START = datetime(2026, 1, 1, tzinfo=UTC)
+BUSINESS = {"registration_number": "HRB 1001", "name": "Acme GmbH", "country": "DE"}
+POSTED = {"outcome": "posted", "business": {**BUSINESS, "id": "b-1"}}
+REJECTED = {"outcome": "rejected", "status": 422, "problem": {"title": "No", "status": 422}}
+DEFERRED = {"outcome": "deferred", "reason": "the API answered 503", "retry_after": None}
+
+
+class History:
+    """Writes the events of one orchestration, and replays the orchestrator against them."""
+
+    def __init__(self, **order: Any) -> None:
+        self.order = {"business": BUSINESS, **order}
+        self.now = START
+        self.events: list[dict[str, Any]] = []
+        self._turn()
+        self._add(0, Name="PostBusinessOrchestrator", Version=None, Input=json.dumps(self.order))
+
+    def _add(self, event_type: int, **fields: Any) -> None:
+        timestamp = self.now.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        self.events.append(
+            {"EventType": event_type, "EventId": -1, "IsPlayed": False, "Timestamp": timestamp, **fields}
+        )
+
+    def _turn(self) -> None:
+        self._add(12)
+
+    def activity(self, task: int, result: Any) -> None:
+        self._add(4, EventId=task, Name="PostBusiness")
+        self._add(13)
+        self._turn()
+        if isinstance(result, Exception):
+            self._add(6, TaskScheduledId=task, Reason=str(result), Details="")
+        else:
+            self._add(5, TaskScheduledId=task, Result=json.dumps(result))
+
+    def timer(self, task: int, fire_at: str) -> None:
+        self._add(10, EventId=task, FireAt=fire_at)
+        self._add(13)
+        self.now = datetime.fromisoformat(fire_at)
+        self._turn()
+        self._add(11, TimerId=task, FireAt=fire_at)
+
+    def replay(self) -> dict[str, Any]:
+        body = {
+            "history": self.events,
+            "input": json.dumps(self.order),
+            "instanceId": INSTANCE,
+            "isReplaying": False,
+            "parentInstanceId": "",
+            "upperSchemaVersion": 1,
+            "upperSchemaVersionNew": 2,
+            "longRunningTimerIntervalDuration": "3.00:00:00",
+            "maximumShortTimerDuration": "6.00:00:00",
+        }
+        orchestrator = function_app.PostBusinessOrchestrator.build().get_user_function().orchestrator_function
+        state: dict[str, Any] = json.loads(
+            Orchestrator(orchestrator).handle(DurableOrchestrationContext.from_json(json.dumps(body)))
+        )
+        return state
+
+
+def actions_of(state: dict[str, Any]) -> list[dict[str, Any]]:
+    return [action for actions in state["actions"] for action in actions]
+
+
+def test_the_first_turn_posts_the_record_under_a_key_made_of_the_instance_id() -> None:
+    state = History().replay()
+    (action,) = actions_of(state)
+    order = json.loads(action["input"])
+    assert action["functionName"] == "PostBusiness"
+    assert order["idempotency_key"] == INSTANCE
+    assert order["business"]["name"] == "Acme GmbH"
+    assert not state["isDone"]
+
+
+@pytest.mark.parametrize("outcome", [POSTED, REJECTED])
+def test_a_permanent_outcome_is_the_output(outcome: dict[str, Any]) -> None:
+    history = History()
+    history.activity(0, outcome)
+    state = history.replay()
+    assert state["isDone"]
+    assert state["output"]["attempt"] == 1
+    assert state["output"]["outcome"]["outcome"] == outcome["outcome"]
+
+
+def test_a_deferred_record_sleeps_and_is_posted_again_under_the_same_key() -> None:
+    history = History()
+    history.activity(0, DEFERRED)
+    asleep = history.replay()
+    timer = actions_of(asleep)[-1]
+    assert asleep["customStatus"]["outcome"]["reason"] == "the API answered 503"
+    assert datetime.fromisoformat(timer["fireAt"]) == datetime.fromisoformat(asleep["customStatus"]["next_attempt_at"])
+    history.timer(1, timer["fireAt"])
+    again = actions_of(history.replay())
+    assert [action["input"] for action in again if action.get("functionName")] == [again[0]["input"]] * 2
+
+
+def test_a_bug_in_the_activity_defers_the_record() -> None:
+    history = History()
+    history.activity(0, RuntimeError("ZeroDivisionError: division by zero"))
+    state = history.replay()
+    assert not state["isDone"]
+    assert state["customStatus"]["outcome"]["outcome"] == "deferred"
+
+
+def test_after_the_deadline_the_record_is_given_up_with_the_last_reason() -> None:
+    history = History(settings={"deadline": 3.0, "first_delay": 1.0})
+    history.activity(0, DEFERRED)
+    history.timer(1, (START + timedelta(seconds=2.9)).strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
+    history.activity(2, DEFERRED)
+    state = history.replay()
+    assert state["isDone"]
+    assert state["output"]["outcome"] == {"outcome": "gave_up", "reason": "the API answered 503"}

@@ -1,0 +1,3 @@
+"""The plugin that runs the app in the test process."""
+
+pytest_plugins = ["devhost.testing"]
