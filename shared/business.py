@@ -16,6 +16,7 @@ from shared.access_tokens import (
 )
 from shared.rest import ApiClient, ApiError, ApiResponse, Body, ClientOptions, Header, ProblemDetails, get, post
 from shared.settings import BusinessApiSettings, SettingsError
+from shared.telemetry import add_trace_context
 
 
 class Business(BaseModel):
@@ -52,12 +53,13 @@ class BusinessApi(ApiClient):
 
 
 class Posted(BaseModel):
-    """The API has the record."""
+    """The API has the record; `replayed` if an earlier attempt, whose answer was lost, had brought it there."""
 
     model_config = ConfigDict(frozen=True)
 
     outcome: Literal["posted"] = "posted"
     business: Business
+    replayed: bool = False
 
 
 class Rejected(BaseModel):
@@ -98,6 +100,7 @@ def client_options() -> ClientOptions:
         auth=BearerAuth(token_source(settings), origin=settings.base_url),
         timeout=timeout,
         limits=httpx.Limits(max_connections=settings.max_connections),
+        on_request=add_trace_context,
     )
 
 
@@ -133,9 +136,25 @@ async def post_business(
     """
     try:
         response = await api.post_business(business, idempotency_key=idempotency_key)
-        return Posted(business=response.unwrap())
+        if response.status == httpx.codes.CONFLICT:
+            return await _look_up(response, business, api)
+        replayed = response.headers.get("Idempotency-Replayed", "").lower() == "true"
+        return Posted(business=response.unwrap(), replayed=replayed)
     except (SettingsError, TokenError, ApiError) as error:
         return outcome_of(error)
+
+
+async def _look_up(
+    conflict: ApiResponse[Business], business: Business, api: BusinessApi
+) -> Posted | Rejected | Deferred:
+    """Find out what a 409 means: the record is there, another one is, or an earlier attempt is still under way."""
+    location = conflict.headers.get("Location")
+    if location is None:
+        return Deferred(reason="the API is at work on an earlier attempt: 409")
+    existing = (await api.get_business(httpx.URL(location).path.rpartition("/")[2])).unwrap()
+    if existing.model_copy(update={"id": None}) == business:
+        return Posted(business=existing, replayed=True)
+    return outcome_of(conflict.error) if conflict.error else Posted(business=existing)
 
 
 def outcome_of(error: SettingsError | TokenError | ApiError) -> Rejected | Deferred:

@@ -13,15 +13,26 @@ _JITTER = 0.2
 
 
 class DeliveryOrder(BaseModel):
-    """Input of the orchestrator.
+    """Input of the orchestrator that delivers one record.
 
     The settings travel with the order: a replay must decide as the first run did, even after a deployment changed them.
+
+    Attributes:
+        fingerprint: Of what the caller sent first; tells a repeated request from a reused `Idempotency-Key`.
+        revision: How often the record was corrected since. A corrected record is another one to the API, so it goes
+            under another key.
     """
 
     model_config = ConfigDict(frozen=True)
 
     business: Business
     settings: DeliverySettings = DeliverySettings()
+    fingerprint: str = ""
+    revision: int = 0
+
+    def idempotency_key(self, instance_id: str) -> str:
+        """The same on every attempt, replay and restart: however often the record is sent, the API stores it once."""
+        return f"{instance_id}.{self.revision}" if self.revision else instance_id
 
 
 class PostOrder(BaseModel):
@@ -52,6 +63,15 @@ class GaveUp(BaseModel):
     reason: str
 
 
+class Cancelled(BaseModel):
+    """Somebody cancelled the delivery before the API took or refused the record."""
+
+    model_config = ConfigDict(frozen=True)
+
+    outcome: Literal["cancelled"] = "cancelled"
+    reason: str
+
+
 class Progress(BaseModel):
     """How far a delivery is: custom status of the orchestration after each attempt, and in the end its output.
 
@@ -64,8 +84,18 @@ class Progress(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     attempt: int
-    outcome: Annotated[Posted | Rejected | Deferred | GaveUp, Field(discriminator="outcome")]
+    outcome: Annotated[Posted | Rejected | Deferred | GaveUp | Cancelled, Field(discriminator="outcome")]
     next_attempt_at: datetime | None = None
+
+    def __str__(self) -> str:
+        reason = getattr(self.outcome, "reason", "")
+        due = f", next attempt at {self.next_attempt_at:%Y-%m-%d %H:%M:%S} UTC" if self.next_attempt_at else ""
+        return f"attempt {self.attempt} {self.outcome.outcome}{due}{': ' if reason else ''}{reason}"
+
+    def cancelled(self) -> "Progress":
+        """The end of a delivery that somebody cancelled while it was deferred."""
+        reason = self.outcome.reason if isinstance(self.outcome, Deferred) else ""
+        return Progress(attempt=self.attempt, outcome=Cancelled(reason=reason))
 
 
 def after_attempt(

@@ -3,16 +3,41 @@
 import hashlib
 import re
 import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, get_args
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails, from_json, to_json
 
+from shared.batches import MAX_RECORDS
 from shared.business import Business
+from shared.operations import State
 from shared.problems import RequestError
 
 MAX_BODY_BYTES = 256 * 1024
+MAX_BATCH_BYTES = 10 * 1000 * 1000
 MAX_IDEMPOTENCY_KEY_LENGTH = 255
+MAX_WAIT_SECONDS = 60.0
 
-_JSON_CONTENT_TYPE = re.compile(r"application/(?:[\w.+-]+\+)?json", re.IGNORECASE)
+_JSON = re.compile(r"application/(?:[\w.+-]+\+)?json", re.IGNORECASE)
+_NDJSON = re.compile(r"application/(?:x-ndjson|ndjson|jsonl|x-jsonlines)", re.IGNORECASE)
+_RECENT = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """The records that a caller sent, and what was wrong with the others.
+
+    Attributes:
+        fingerprint: Of the whole body's content; equal for equal records, however they were written.
+        skipped: `{"index": …, "field": …, "detail": …}` for each error in a record that was left out.
+    """
+
+    businesses: list[Business]
+    fingerprint: str
+    skipped: list[dict[str, Any]]
 
 
 def read_business(content_type: str | None, body: bytes) -> Business:
@@ -25,25 +50,69 @@ def read_business(content_type: str | None, body: bytes) -> Business:
     Raises:
         RequestError: 413, 415, or 400 with `errors`: `{"field": …, "detail": …}` for all bad fields at once.
     """
-    media_type = (content_type or "").split(";", 1)[0].strip()
-    if not _JSON_CONTENT_TYPE.fullmatch(media_type):
-        raise RequestError(
-            415, "Unsupported Media Type", f"expected Content-Type application/json, got {media_type[:100] or 'none'}"
-        )
-    if len(body) > MAX_BODY_BYTES:
-        raise RequestError(413, "Content Too Large", f"expected at most {MAX_BODY_BYTES} bytes, got {len(body)}")
+    _demand(_JSON.fullmatch(_media_type(content_type)), content_type, "application/json")
+    _demand_size(body, MAX_BODY_BYTES)
     try:
-        business = Business.model_validate_json(body, extra="forbid")
+        return _validated(Business.model_validate_json, body)
     except ValidationError as error:
-        details = error.errors(include_url=False, include_context=False, include_input=False)
+        details = _details(error)
         if details[0]["type"] == "json_invalid":
             raise RequestError(400, "Malformed JSON", details[0]["msg"]) from None
-        raise _invalid_record(
-            [{"field": ".".join(map(str, detail["loc"])) or "(body)", "detail": detail["msg"]} for detail in details]
-        ) from None
-    if business.id is not None:
-        raise _invalid_record([{"field": "id", "detail": "Assigned by the API: leave it out"}])
-    return business
+        errors = [_error(detail) for detail in details]
+    except _SentIdError:
+        errors = [_SENT_ID]
+    fields = ", ".join(error["field"] for error in errors)
+    raise RequestError(400, "Invalid record", f"not a valid business record, see {fields}", errors=errors)
+
+
+def read_batch(content_type: str | None, body: bytes, *, skip_invalid: bool = False) -> Intake:
+    """Validate the records of a batch, all of them before the first is refused.
+
+    Args:
+        content_type: `application/json` for an array of records, `application/x-ndjson` for one record a line.
+        body: UTF-8, at most `MAX_BATCH_BYTES` and `MAX_RECORDS` records.
+        skip_invalid: Leave invalid records out rather than refuse the batch, unless no valid one is left.
+
+    Raises:
+        RequestError: 413, 415, or 400 with `errors`: `{"index": …, "field": …, "detail": …}`, the index from 0.
+    """
+    media_type = _media_type(content_type)
+    lines = _NDJSON.fullmatch(media_type) is not None
+    _demand(lines or _JSON.fullmatch(media_type), content_type, "application/json or application/x-ndjson")
+    _demand_size(body, MAX_BATCH_BYTES)
+    if lines:
+        documents: list[Any] = [line for line in body.splitlines() if line.strip()]
+    else:
+        try:
+            array = from_json(body, allow_inf_nan=False)
+        except ValueError as error:
+            raise RequestError(400, "Malformed JSON", str(error)) from None
+        if not isinstance(array, list):
+            raise RequestError(400, "Invalid batch", "expected a JSON array of records")
+        documents = array
+    if not 1 <= len(documents) <= MAX_RECORDS:
+        status, title = (400, "Invalid batch") if not documents else (413, "Content Too Large")
+        raise RequestError(status, title, f"expected 1 to {MAX_RECORDS} records, got {len(documents)}")
+    businesses: list[Business] = []
+    errors: list[dict[str, Any]] = []
+    for index, document in enumerate(documents):
+        try:
+            businesses.append(_validated(Business.model_validate_json if lines else Business.model_validate, document))
+        except ValidationError as error:
+            errors += [{"index": index, **_error(detail)} for detail in _details(error)]
+        except _SentIdError:
+            errors.append({"index": index, **_SENT_ID})
+    if errors and not (skip_invalid and businesses):
+        bad = len({error["index"] for error in errors})
+        raise RequestError(
+            400, "Invalid batch", f"{bad} of {len(documents)} records are invalid, nothing was started", errors=errors
+        )
+    return Intake(businesses, fingerprint_of(businesses), errors)
+
+
+def fingerprint_of(businesses: Iterable[Business]) -> str:
+    """A digest of records, equal for equal ones."""
+    return hashlib.sha256(to_json([business.model_dump(mode="json") for business in businesses])).hexdigest()
 
 
 def read_operation_id(idempotency_key: str | None) -> str:
@@ -72,6 +141,124 @@ def read_operation_id(idempotency_key: str | None) -> str:
     return hashlib.sha256(f"Idempotency-Key:{key}".encode()).hexdigest()[:32]
 
 
-def _invalid_record(errors: list[dict[str, str]]) -> RequestError:
-    fields = ", ".join(error["field"] for error in errors)
-    return RequestError(400, "Invalid record", f"not a valid business record, see {fields}", errors=errors)
+def read_preferred_wait(prefer: str | None) -> float:
+    """Seconds that the caller would rather wait for the end (RFC 7240 `Prefer: wait=N`), at most a minute; else 0.
+
+    Preferences that cannot be understood are ignored, as the RFC demands; `respond-async` alone is the default here.
+    """
+    for preference in (prefer or "").split(","):
+        name, _, value = preference.split(";")[0].partition("=")
+        if name.strip().lower() == "wait" and value.strip().isdigit():
+            return min(float(value), MAX_WAIT_SECONDS)
+    return 0.0
+
+
+def read_number(query: Mapping[str, str], name: str, default: float, lowest: float, highest: float) -> float:
+    """Read a number from the query string.
+
+    Raises:
+        RequestError: 400, it is none, or out of its bounds.
+    """
+    text = query.get(name)
+    try:
+        value = default if text is None else float(text)
+    except ValueError:
+        value = float("nan")
+    if not lowest <= value <= highest:
+        raise _bad_parameter(name, f"a number from {lowest:g} to {highest:g}")
+    return value
+
+
+def read_page(query: Mapping[str, str]) -> int:
+    """Read the number of a page, from 1.
+
+    Raises:
+        RequestError: 400, it is not a whole number above 0.
+    """
+    text = query.get("page", "1")
+    if not (text.isascii() and text.isdigit() and 1 <= len(text) <= 9 and int(text)):
+        raise _bad_parameter("page", "a whole number from 1")
+    return int(text)
+
+
+def read_flag(query: Mapping[str, str], name: str) -> bool:
+    """Read `true` or `false`, which is the default.
+
+    Raises:
+        RequestError: 400, it is neither.
+    """
+    text = query.get(name, "false").lower()
+    if text not in {"true", "false"}:
+        raise _bad_parameter(name, "true or false")
+    return text == "true"
+
+
+def read_state(query: Mapping[str, str]) -> State | None:
+    """Read the state to look for, if one is given.
+
+    Raises:
+        RequestError: 400, there is no such state.
+    """
+    if (text := query.get("state")) is None:
+        return None
+    try:
+        return _STATE.validate_python(text)
+    except ValidationError:
+        raise _bad_parameter("state", f"one of {', '.join(get_args(State.__value__))}") from None
+
+
+def read_since(query: Mapping[str, str], now: datetime) -> datetime:
+    """Read the time from which on to look, by default a day ago.
+
+    Raises:
+        RequestError: 400, it is no date and time (RFC 3339).
+    """
+    if (text := query.get("since")) is None:
+        return now - _RECENT
+    try:
+        since = datetime.fromisoformat(text)
+        return (since if since.tzinfo else since.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise _bad_parameter("since", "a date and time such as 2026-01-31T12:00:00Z") from None
+
+
+class _SentIdError(Exception):
+    """The record has an id already."""
+
+
+_SENT_ID = {"field": "id", "detail": "Assigned by the API: leave it out"}
+_STATE: TypeAdapter[State] = TypeAdapter(State)
+
+
+def _validated(validate: Callable[..., Business], document: Any) -> Business:
+    business = validate(document, extra="forbid")
+    if business.id is not None:
+        raise _SentIdError
+    return business
+
+
+def _details(error: ValidationError) -> list[ErrorDetails]:
+    return error.errors(include_url=False, include_context=False, include_input=False)
+
+
+def _error(detail: ErrorDetails) -> dict[str, str]:
+    return {"field": ".".join(map(str, detail["loc"])) or "(record)", "detail": detail["msg"]}
+
+
+def _media_type(content_type: str | None) -> str:
+    return (content_type or "").split(";", 1)[0].strip()
+
+
+def _demand(acceptable: object, content_type: str | None, expected: str) -> None:
+    if not acceptable:
+        got = _media_type(content_type)[:100] or "none"
+        raise RequestError(415, "Unsupported Media Type", f"expected Content-Type {expected}, got {got}")
+
+
+def _demand_size(body: bytes, limit: int) -> None:
+    if len(body) > limit:
+        raise RequestError(413, "Content Too Large", f"expected at most {limit} bytes, got {len(body)}")
+
+
+def _bad_parameter(name: str, expected: str) -> RequestError:
+    return RequestError(400, "Invalid parameter", f"expected {expected} in the query parameter {name}")

@@ -149,7 +149,10 @@ class BusinessApiSettings(_EnvironmentSettings):
 
 
 class DeliverySettings(_EnvironmentSettings):
-    """When a record is tried again and when it is given up. All times are in seconds."""
+    """When a record is tried again, when it is given up, and how many of a batch are under way at once.
+
+    All times are in seconds.
+    """
 
     PREFIX: ClassVar[str] = "DELIVERY_"
 
@@ -157,3 +160,4 @@ class DeliverySettings(_EnvironmentSettings):
     max_delay: Seconds = 900.0
     max_retry_after: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] = 3600.0
     deadline: Annotated[float, Field(gt=0, le=604_800, allow_inf_nan=False)] = 86_400.0
+    parallelism: Annotated[int, Field(ge=1, le=1000)] = 20

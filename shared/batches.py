@@ -1,0 +1,231 @@
+"""What the orchestrators of a batch decide, as pure functions: how it is divided, and what follows each round.
+
+A batch is posted in rounds. The first takes every record, each later one those that the one before deferred, after a
+delay as for a single record. A round is divided into sections, a large section into smaller ones, until one is small
+enough to be posted in waves; so no orchestration has more than a few hundred events in its history.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from itertools import batched
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from shared.business import Business, Deferred, Posted, Rejected
+from shared.delivery import Cancelled, GaveUp, retry_delay
+from shared.settings import DeliverySettings
+
+MAX_RECORDS = 10_000
+PAGE_SIZE = 100
+
+_SECTION_SIZE = 100
+_SECTIONS = 20
+
+
+class Item(BaseModel):
+    """One record of a batch, by its place in what the caller sent (from 0)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    index: int
+    business: Business
+
+
+class ItemPosted(BaseModel):
+    """The API has the record under this id."""
+
+    model_config = ConfigDict(frozen=True)
+
+    outcome: Literal["posted"] = "posted"
+    id: str | None
+
+
+class ItemPending(BaseModel):
+    """The record has not been sent yet."""
+
+    model_config = ConfigDict(frozen=True)
+
+    outcome: Literal["pending"] = "pending"
+
+
+type ItemOutcome = Annotated[
+    ItemPosted | ItemPending | Rejected | Deferred | GaveUp | Cancelled, Field(discriminator="outcome")
+]
+
+
+class ItemResult(BaseModel):
+    """What has become of one record of a batch so far."""
+
+    model_config = ConfigDict(frozen=True)
+
+    index: int
+    result: ItemOutcome
+
+
+_RESULTS: TypeAdapter[list[ItemResult]] = TypeAdapter(list[ItemResult])
+
+
+def read_results(document: object) -> list[ItemResult]:
+    """Read what the orchestrator of a section returned."""
+    return _RESULTS.validate_python(document)
+
+
+class Section(BaseModel):
+    """Input of the orchestrator that posts a part of a round.
+
+    Attributes:
+        key: What the idempotency key of every record begins with: the batch's instance id.
+        parallelism: How many records are under way at once.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    key: str
+    items: tuple[Item, ...]
+    parallelism: int
+
+    @property
+    def small(self) -> bool:
+        """Whether the section is posted by one orchestration, without being divided."""
+        return len(self.items) <= _SECTION_SIZE
+
+    def divide(self) -> Iterator["Section"]:
+        """Cut a section that is not small into at most twenty parts, in order."""
+        for items in divide(self.items):
+            yield self.model_copy(update={"items": items})
+
+    def waves(self) -> Iterator[tuple[Item, ...]]:
+        """Cut a small section into what is under way at once, in order."""
+        return batched(self.items, self.parallelism, strict=False)
+
+    def idempotency_key(self, item: Item) -> str:
+        """The same for a record in every round, on every replay and after every restart."""
+        return f"{self.key}-{item.index}"
+
+
+def divide[T](items: Sequence[T]) -> Iterator[tuple[T, ...]]:
+    """Cut into at most twenty parts of equal size, a multiple of the size of a small section."""
+    sections = -(-len(items) // _SECTION_SIZE)
+    return batched(items, _SECTION_SIZE * -(-sections // _SECTIONS), strict=False)
+
+
+def item_outcome(outcome: Posted | Rejected | Deferred) -> ItemPosted | Rejected | Deferred:
+    """What is kept of a record's outcome: the caller has the record, its id at the API is enough."""
+    return ItemPosted(id=outcome.business.id) if isinstance(outcome, Posted) else outcome
+
+
+class Tally(BaseModel):
+    """How many records of a batch are where."""
+
+    model_config = ConfigDict(frozen=True)
+
+    total: int
+    posted: int = 0
+    rejected: int = 0
+    deferred: int = 0
+    gave_up: int = 0
+    cancelled: int = 0
+    pending: int = 0
+
+
+class BatchProgress(BaseModel):
+    """Custom status of a batch's orchestration.
+
+    Attributes:
+        round: Number of the round under way or last finished, from 1.
+        rate: Records settled per second since the start.
+        next_round_at: UTC; None unless the batch waits for its next round.
+        section: Instance id of the part that is being posted.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    tally: Tally
+    round: int
+    rate: float
+    next_round_at: datetime | None = None
+    section: str | None = None
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{count} {state}" for state, count in self.tally if count)
+        due = f", next round at {self.next_round_at:%Y-%m-%d %H:%M:%S} UTC" if self.next_round_at else ""
+        return f"round {self.round}, {counts}, {self.rate:g} records/s{due}"
+
+
+class Batch(BaseModel):
+    """Input of a batch's orchestrator and, with every record settled, its output.
+
+    Attributes:
+        items: The records still to be posted.
+        results: Of all records, in the order in which the caller sent them.
+        round: Number of the round that comes next or is under way, from 1.
+        started_at: UTC, in durable time; None before the first round.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    items: tuple[Item, ...]
+    results: tuple[ItemOutcome, ...]
+    settings: DeliverySettings
+    fingerprint: str
+    round: int = 1
+    started_at: datetime | None = None
+
+    @classmethod
+    def of(cls, businesses: Sequence[Business], settings: DeliverySettings, fingerprint: str) -> "Batch":
+        """A batch of which nothing has been posted yet."""
+        items = tuple(Item(index=index, business=business) for index, business in enumerate(businesses))
+        return cls(items=items, results=(ItemPending(),) * len(items), settings=settings, fingerprint=fingerprint)
+
+    def sections(self, instance_id: str) -> Iterator[tuple[str, Section]]:
+        """The parts of this round, with the instance id for each."""
+        for number, items in enumerate(divide(self.items)):
+            section = Section(key=instance_id, items=items, parallelism=self.settings.parallelism)
+            yield f"{instance_id}-r{self.round}-s{number}", section
+
+    def with_results(self, results: Sequence[ItemResult]) -> "Batch":
+        """The batch after some of its records were tried."""
+        known = list(self.results)
+        for item in results:
+            known[item.index] = item.result
+        return self.model_copy(update={"results": tuple(known)})
+
+    def after_round(self, now: datetime, instance_id: str) -> tuple["Batch", datetime | None]:
+        """Decide what follows a round: the batch with its next round and when that is due, or with its end and None."""
+        deferred = {index: result for index, result in enumerate(self.results) if isinstance(result, Deferred)}
+        if not deferred:
+            return self.model_copy(update={"items": ()}), None
+        retry_after = max((result.retry_after or 0.0 for result in deferred.values()), default=0.0)
+        due = now + retry_delay(retry_after, attempt=self.round, instance_id=instance_id, settings=self.settings)
+        if due > (self.started_at or now) + timedelta(seconds=self.settings.deadline):
+            given_up = [ItemResult(index=i, result=GaveUp(reason=result.reason)) for i, result in deferred.items()]
+            return self.with_results(given_up).model_copy(update={"items": ()}), None
+        items = tuple(item for item in self.items if item.index in deferred)
+        return self.model_copy(update={"items": items, "round": self.round + 1}), due
+
+    def cancelled(self) -> "Batch":
+        """The end of a batch that somebody cancelled: what is not settled will not be sent again."""
+        results = tuple(
+            Cancelled(reason=result.reason if isinstance(result, Deferred) else "not sent")
+            if isinstance(result, Deferred | ItemPending)
+            else result
+            for result in self.results
+        )
+        return self.model_copy(update={"items": (), "results": results})
+
+    def progress(
+        self, now: datetime, *, next_round_at: datetime | None = None, section: str | None = None
+    ) -> BatchProgress:
+        """How far the batch is."""
+        counts = Counter[str](result.outcome for result in self.results)
+        settled = len(self.results) - counts["pending"] - counts["deferred"]
+        seconds = (now - (self.started_at or now)).total_seconds()
+        return BatchProgress(
+            tally=Tally(total=len(self.results), **counts),
+            round=self.round - (next_round_at is not None),
+            rate=round(settled / seconds, 1) if seconds > 0 else 0.0,
+            next_round_at=next_round_at,
+            section=section,
+        )
