@@ -5,18 +5,10 @@ from typing import Annotated, Literal
 import httpx
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.access_tokens import (
-    BearerAuth,
-    ClientCredentials,
-    ClientSecretBasic,
-    ClientSecretPost,
-    EntraCredential,
-    TokenError,
-    TokenSource,
-)
-from shared.rest import ApiClient, ApiError, ApiResponse, Body, ClientOptions, Header, ProblemDetails, get, post
-from shared.settings import BusinessApiSettings, SettingsError
-from shared.telemetry import add_trace_context
+from shared.access_tokens import TokenError
+from shared.connection import client_options
+from shared.rest import ApiClient, ApiError, ApiResponse, Body, Header, ProblemDetails, get, post
+from shared.settings import SettingsError
 
 
 class Business(BaseModel):
@@ -80,44 +72,6 @@ class Deferred(BaseModel):
     outcome: Literal["deferred"] = "deferred"
     reason: str
     retry_after: float | None = None
-
-
-def client_options() -> ClientOptions:
-    """How `business_api` reaches the API, from the environment.
-
-    Raises:
-        SettingsError: Variables are missing or bad.
-    """
-    settings = BusinessApiSettings.from_environment()
-    timeout = httpx.Timeout(
-        connect=settings.connect_timeout,
-        read=settings.read_timeout,
-        write=settings.write_timeout,
-        pool=settings.pool_timeout,
-    )
-    return ClientOptions(
-        base_url=settings.base_url,
-        auth=BearerAuth(token_source(settings), origin=settings.base_url),
-        timeout=timeout,
-        limits=httpx.Limits(max_connections=settings.max_connections),
-        on_request=add_trace_context,
-    )
-
-
-def token_source(settings: BusinessApiSettings) -> TokenSource:
-    """Where the API's access tokens come from."""
-    if settings.auth == "entra":
-        return EntraCredential(settings.scope, client_id=settings.client_id)
-    authentication = {"client_secret_basic": ClientSecretBasic, "client_secret_post": ClientSecretPost}
-    return ClientCredentials(
-        token_url=settings.token_url,
-        client_id=settings.client_id,
-        authentication=authentication[settings.auth_method](settings.client_secret.get_secret_value()),
-        scope=settings.scope,
-        audience=settings.audience,
-        resource=settings.resource,
-        parameters=settings.token_parameters,
-    )
 
 
 business_api = BusinessApi(client_options)

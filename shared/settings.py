@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 from urllib.parse import parse_qsl, urljoin, urlsplit
 
@@ -57,6 +58,14 @@ def _parameters(text: object) -> object:
     except ValueError:
         raise ValueError("expected parameters written as a form, such as organization=acme&tenant=7") from None
 
+
+# What proves the client's identity, by the method to do so: one of these settings.
+_PROOFS: dict[str, tuple[str, ...]] = {
+    "client_secret_basic": ("client_secret", "client_secret_file"),
+    "client_secret_post": ("client_secret", "client_secret_file"),
+    "private_key_jwt": ("private_key", "private_key_file"),
+    "tls_client_auth": ("certificate_file",),
+}
 
 Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
 AbsoluteUrl = Annotated[str, AfterValidator(_absolute_url)]
@@ -118,12 +127,26 @@ class BusinessApiSettings(_EnvironmentSettings):
 
     token_url: str = ""
     client_id: str = ""
+    auth_method: Literal["client_secret_basic", "client_secret_post", "private_key_jwt", "tls_client_auth"] = (
+        "client_secret_basic"
+    )
     client_secret: SecretStr = SecretStr("")
-    auth_method: Literal["client_secret_basic", "client_secret_post"] = "client_secret_basic"
+    client_secret_file: Path | None = None
+    client_secret_raw: bool = False
+    private_key: SecretStr = SecretStr("")
+    private_key_file: Path | None = None
+    key_id: str = ""
+    signing_algorithm: Literal["RS256", "PS256", "ES256"] = "RS256"
+    assertion_audience: str = ""
     scope: str = ""
     audience: str = ""
     resource: str = ""
     token_parameters: Parameters = ()
+    token_timeout: Seconds = 10.0
+
+    certificate_file: Path | None = None
+    certificate_key_file: Path | None = None
+    ca_file: Path | None = None
 
     connect_timeout: Seconds = 5.0
     read_timeout: Seconds = 30.0
@@ -140,11 +163,16 @@ class BusinessApiSettings(_EnvironmentSettings):
 
     @classmethod
     def _further_problems(cls, given: Mapping[str, str]) -> dict[str, str]:
-        required = {
-            "client_credentials": ("token_url", "client_id", "client_secret"),
-            "entra": ("scope",),
-        }.get(auth := given.get("auth", "client_credentials"), ())
-        missing = {field: f"missing: needed by {auth}" for field in required if field not in given}
+        auth = given.get("auth", "client_credentials")
+        method = given.get("auth_method", "client_secret_basic")
+        needed: list[tuple[str, ...]] = [("scope",)] if auth == "entra" else [("token_url",), ("client_id",)]
+        if auth != "entra" and method in _PROOFS:
+            needed.append(_PROOFS[method])
+        missing = {}
+        for field, *others in needed:
+            if not given.keys() & {field, *others}:
+                alternative = "".join(f" (or …{other.upper()})" for other in others)
+                missing[field] = f"missing{alternative}: needed by {auth}"
         return missing | super()._further_problems(given)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from devhost.testing import RunningHost
 from shared.access_tokens import shared_cache
-from shared.business import token_source
+from shared.connection import token_source
 from shared.settings import BusinessApiSettings
 
 from .conftest import Sandbox
