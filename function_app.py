@@ -1,6 +1,10 @@
-"""Posts business records to an OAuth 2.0-protected API: trigger, orchestrator, activity, and two look-ups.
+"""Posts business records to an OAuth 2.0-protected API.
 
-    POST /api/businesses ─▶ StartPostBusiness ─▶ PostBusinessOrchestrator ─▶ PostBusiness ─▶ Business API
+    POST /api/businesses        ─▶ StartPostBusiness ─▶ PostBusinessOrchestrator ──────────────────▶ PostBusiness ─▶ API
+    POST /api/businesses/batch  ─▶ StartPostBatch ─▶ PostBatchOrchestrator ─▶ PostSectionOrchestrator ─▶ PostBusiness
+
+The starters answer at once with an operation, and the functions below them tell what became of it. What is decided
+between two attempts stands in `shared/delivery.py` and `shared/batches.py`; the API, in `shared/business.py`.
 
 Nothing here secures, wraps or catches routes: calls that come in are authorized by the Functions host, access tokens
 for calls that go out are the concern of `business_api`. That is why `/admin` and `/runtime` work as on any other app.
@@ -48,38 +52,14 @@ def problems_answered[**P](
             return await handler(*args, **kwargs)
         except ANSWERABLE as error:
             refusal = as_request_error(error)
+            if refusal is not error:
+                log.warning("%s: %s", type(error).__name__, error)
             return json_response(refusal.problem, refusal.status, Retry_After=seconds(refusal.retry_after))
 
     return answer
 
 
-def json_response(content: BaseModel, status: int = 200, **headers: str | None) -> func.HttpResponse:
-    """Write a model as the body of an HTTP response; headers are written with `_` for `-`, and left out if None."""
-    return func.HttpResponse(
-        content.model_dump_json(exclude_none=True),
-        status_code=status,
-        headers={name.replace("_", "-"): value for name, value in headers.items() if value is not None},
-        mimetype="application/problem+json" if isinstance(content, ProblemDetails) else "application/json",
-    )
-
-
-def operation_response(operation: Operation, status: int = 200, **headers: str | None) -> func.HttpResponse:
-    """Write an operation, with its entity tag, and when to look again while it has not ended."""
-    tag, retry_after = operation.entity_tag, seconds(operation.poll_after)
-    return json_response(operation, status, ETag=tag, Retry_After=retry_after, **headers)
-
-
-def seconds(duration: float | None) -> str | None:
-    """Write a duration as the whole number of seconds that `Retry-After` wants."""
-    return None if duration is None else str(math.ceil(duration))
-
-
-def read_input[Order: BaseModel](context: df.DurableOrchestrationContext, order_type: type[Order]) -> Order:
-    """Read the input of an orchestration; a sub-orchestration gets it as a JSON text."""
-    document = context.get_input()
-    return (
-        order_type.model_validate_json(document) if isinstance(document, str) else order_type.model_validate(document)
-    )
+# Starting: a record or a batch comes in.
 
 
 @app.route("businesses", methods=["POST"])
@@ -124,6 +104,9 @@ async def start(
     return operation_response(operation, status, Location=location, Preference_Applied=applied)
 
 
+# Delivering: one record, and the batch of many.
+
+
 @app.orchestration_trigger("context")
 def PostBusinessOrchestrator(context: df.DurableOrchestrationContext) -> Generator[Any, Any, dict[str, Any]]:
     """Have one record posted; sleep on durable timers while that is deferred; give up at the deadline."""
@@ -149,6 +132,14 @@ def PostBusinessOrchestrator(context: df.DurableOrchestrationContext) -> Generat
             report(context, progress)
             break
     return progress.model_dump(mode="json")
+
+
+@app.activity_trigger("order")
+async def PostBusiness(order: dict) -> dict:  # the worker accepts no generic annotation here
+    """Try once to post one record; what became of it is a value, never an exception."""
+    post_order = PostOrder.model_validate(order)
+    outcome = await post_business(post_order.business, idempotency_key=post_order.idempotency_key)
+    return outcome.model_dump(mode="json")
 
 
 @app.orchestration_trigger("context")
@@ -208,44 +199,7 @@ def PostSectionOrchestrator(context: df.DurableOrchestrationContext) -> Generato
     return results
 
 
-def report(context: df.DurableOrchestrationContext, progress: Progress | BatchProgress) -> None:
-    """Show where an operation is to those who look it up, log it and count it: once, not at every replay."""
-    context.set_custom_status(progress.model_dump(mode="json"))
-    if not context.is_replaying:
-        log.info("Operation %s: %s", context.instance_id, progress)
-        if isinstance(progress, Progress):
-            count(progress.outcome)
-
-
-def count(outcome: Posted | Rejected | Deferred | GaveUp | Cancelled) -> None:
-    """Count an outcome for the operators."""
-    count_outcome(outcome.outcome, replayed=isinstance(outcome, Posted) and outcome.replayed)
-
-
-def outcome_of(posting: Any) -> Generator[Any, Any, Posted | Rejected | Deferred]:
-    """What became of an attempt. A bug in the activity, which has logged it, leaves the record to the next one."""
-    try:
-        return parse_outcome((yield posting))
-    except Exception:  # noqa: BLE001 (the SDK raises nothing narrower)
-        return Deferred(reason="the activity PostBusiness failed")
-
-
-def cancelled_before(context: df.DurableOrchestrationContext, due: datetime, cancel: Any) -> Generator[Any, Any, bool]:
-    """Sleep until a time, unless somebody cancels before; tells whether somebody did."""
-    timer = context.create_timer(due)
-    first = yield context.task_any([timer, cancel])
-    if first is timer:
-        return False
-    timer.cancel()  # an orchestration does not end before its timers
-    return True
-
-
-@app.activity_trigger("order")
-async def PostBusiness(order: dict) -> dict:  # the worker accepts no generic annotation here
-    """Try once to post one record; what became of it is a value, never an exception."""
-    post_order = PostOrder.model_validate(order)
-    outcome = await post_business(post_order.business, idempotency_key=post_order.idempotency_key)
-    return outcome.model_dump(mode="json")
+# Looking after what was started.
 
 
 @app.route("businesses/operations", methods=["GET"])
@@ -304,3 +258,67 @@ async def GetBusiness(req: func.HttpRequest) -> func.HttpResponse:
     """Read a record from the API."""
     response = await business_api.get_business(req.route_params["id"])
     return json_response(response.unwrap())
+
+
+# What the functions above have in common.
+
+
+def read_input[Order: BaseModel](context: df.DurableOrchestrationContext, order_type: type[Order]) -> Order:
+    """Read the input of an orchestration; a sub-orchestration gets it as a JSON text."""
+    document = context.get_input()
+    return (
+        order_type.model_validate_json(document) if isinstance(document, str) else order_type.model_validate(document)
+    )
+
+
+def report(context: df.DurableOrchestrationContext, progress: Progress | BatchProgress) -> None:
+    """Show where an operation is to those who look it up, log it and count it: once, not at every replay."""
+    context.set_custom_status(progress.model_dump(mode="json"))
+    if not context.is_replaying:
+        log.info("Operation %s: %s", context.instance_id, progress)
+        if isinstance(progress, Progress):
+            count(progress.outcome)
+
+
+def count(outcome: Posted | Rejected | Deferred | GaveUp | Cancelled) -> None:
+    """Count an outcome for the operators."""
+    count_outcome(outcome.outcome, replayed=isinstance(outcome, Posted) and outcome.replayed)
+
+
+def outcome_of(posting: Any) -> Generator[Any, Any, Posted | Rejected | Deferred]:
+    """What became of an attempt. A bug in the activity, which has logged it, leaves the record to the next one."""
+    try:
+        return parse_outcome((yield posting))
+    except Exception:  # noqa: BLE001 (the SDK raises nothing narrower)
+        return Deferred(reason="the activity PostBusiness failed")
+
+
+def cancelled_before(context: df.DurableOrchestrationContext, due: datetime, cancel: Any) -> Generator[Any, Any, bool]:
+    """Sleep until a time, unless somebody cancels before; tells whether somebody did."""
+    timer = context.create_timer(due)
+    first = yield context.task_any([timer, cancel])
+    if first is timer:
+        return False
+    timer.cancel()  # an orchestration does not end before its timers
+    return True
+
+
+def json_response(content: BaseModel, status: int = 200, **headers: str | None) -> func.HttpResponse:
+    """Write a model as the body of an HTTP response; headers are written with `_` for `-`, and left out if None."""
+    return func.HttpResponse(
+        content.model_dump_json(exclude_none=True),
+        status_code=status,
+        headers={name.replace("_", "-"): value for name, value in headers.items() if value is not None},
+        mimetype="application/problem+json" if isinstance(content, ProblemDetails) else "application/json",
+    )
+
+
+def operation_response(operation: Operation, status: int = 200, **headers: str | None) -> func.HttpResponse:
+    """Write an operation, with its entity tag, and when to look again while it has not ended."""
+    tag, retry_after = operation.entity_tag, seconds(operation.poll_after)
+    return json_response(operation, status, ETag=tag, Retry_After=retry_after, **headers)
+
+
+def seconds(duration: float | None) -> str | None:
+    """Write a duration as the whole number of seconds that `Retry-After` wants."""
+    return None if duration is None else str(math.ceil(duration))

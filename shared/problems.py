@@ -31,7 +31,9 @@ def as_request_error(error: RequestError | SettingsError | TokenError | ApiError
     match error:
         case RequestError():
             return error
-        case SettingsError() | TokenError():
+        case SettingsError():
+            return RequestError(503, "Service Unavailable", "the app is not set up; its log names the settings")
+        case TokenError():
             return RequestError(503, "Service Unavailable", "the app cannot sign in to the API at the moment")
         case ApiError(status=404):
             return RequestError(404, "Not Found", "the API has no such record")

@@ -1,5 +1,6 @@
 """Settings choose how the client signs in and what it trusts."""
 
+import os
 from pathlib import Path
 
 import httpx
@@ -28,6 +29,13 @@ COMPLETE = {
     "BUSINESS_API_CLIENT_ID": "the-client",
     "BUSINESS_API_CLIENT_SECRET": "the-secret",
 }
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The settings that other tests run the app with must not be mixed with those of these."""
+    for name in [name for name in os.environ if name.startswith("BUSINESS_API_")]:
+        monkeypatch.delenv(name)
 
 
 def source(**variables: str) -> ClientCredentials | EntraCredential:
