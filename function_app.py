@@ -178,10 +178,13 @@ def PostSectionOrchestrator(context: df.DurableOrchestrationContext) -> Generato
             orders = [PostOrder(business=item.business, idempotency_key=section.idempotency_key(item)) for item in wave]
             posts = [context.call_activity("PostBusiness", order.model_dump(mode="json")) for order in orders]
             first = yield context.task_any([context.task_all(posts), cancel])
-            for item, posting in zip(wave, posts, strict=True):
-                outcome = yield from outcome_of(posting)
+            outcomes, replayed = [], context.is_replaying
+            for posting in posts:
+                outcomes.append((yield from outcome_of(posting)))
+                replayed = replayed and context.is_replaying  # false if even one is news to this turn
+            for item, outcome in zip(wave, outcomes, strict=True):
                 results.append(ItemResult(index=item.index, result=item_outcome(outcome)).model_dump(mode="json"))
-                if not context.is_replaying:
+                if not replayed:
                     count(outcome)
             if first is cancel:
                 break

@@ -3,12 +3,14 @@
 from typing import Annotated, Literal
 
 import httpx
+from opentelemetry.trace import SpanKind
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared.access_tokens import TokenError
 from shared.connection import client_options
-from shared.rest import ApiClient, ApiError, ApiResponse, Body, Header, ProblemDetails, get, post
+from shared.rest import ApiClient, ApiError, ApiResponse, ApiResponseError, Body, Header, ProblemDetails, get, post
 from shared.settings import SettingsError
+from shared.telemetry import tracer
 
 
 class Business(BaseModel):
@@ -88,14 +90,21 @@ async def post_business(
         idempotency_key: The same for every attempt at this record.
         api: The API to post it to.
     """
-    try:
-        response = await api.post_business(business, idempotency_key=idempotency_key)
-        if response.status == httpx.codes.CONFLICT:
-            return await _look_up(response, business, api)
-        replayed = response.headers.get("Idempotency-Replayed", "").lower() == "true"
-        return Posted(business=response.unwrap(), replayed=replayed)
-    except (SettingsError, TokenError, ApiError) as error:
-        return outcome_of(error)
+    with tracer.start_as_current_span("post_business", kind=SpanKind.CLIENT) as span:
+        try:
+            response = await api.post_business(business, idempotency_key=idempotency_key)
+            outcome: Posted | Rejected | Deferred
+            if response.status == httpx.codes.CONFLICT:
+                outcome = await _look_up(response, business, api)
+            else:
+                replayed = response.headers.get("Idempotency-Replayed", "").lower() == "true"
+                outcome = Posted(business=response.unwrap(), replayed=replayed)
+        except (SettingsError, TokenError, ApiError) as error:
+            outcome = outcome_of(error)
+        span.set_attributes(
+            {"post_business.outcome": outcome.outcome, "post_business.idempotency_key": idempotency_key}
+        )
+    return outcome
 
 
 async def _look_up(
@@ -122,9 +131,14 @@ def outcome_of(error: SettingsError | TokenError | ApiError) -> Rejected | Defer
             return Deferred(reason=f"settings: {error}")
         case TokenError():
             return Deferred(reason=f"access token: {error}", retry_after=error.retry_after)
-        case ApiError(status=int(status)) if not error.retryable and 400 <= status < 500 and status != 401:
-            return Rejected(
-                status=status, problem=error.problem or ProblemDetails(status=status, title=f"HTTP {status}")
-            )
+        case ApiResponseError(status=int(status)) if _is_about_the_record(error, status):
+            problem = error.problem or ProblemDetails(status=status, title=error.reason)
+            return Rejected(status=status, problem=problem)
         case _:
             return Deferred(reason=str(error), retry_after=error.retry_after)
+
+
+def _is_about_the_record(error: ApiResponseError, status: int) -> bool:
+    """Whether another record might have been accepted: not so for a token that is refused or lacks a scope."""
+    lacks_scope = "insufficient_scope" in error.headers.get("WWW-Authenticate", "")
+    return 400 <= status < 500 and status != httpx.codes.UNAUTHORIZED and not lacks_scope and not error.retryable

@@ -1,11 +1,12 @@
-"""What operators count and follow: OpenTelemetry counters of outcomes, and the trace context for the API.
+"""What operators count and follow: OpenTelemetry counters of outcomes, and traces that reach into the API.
 
-Without an OpenTelemetry SDK, which the Functions worker brings when `PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY` is
-on, all of this does nothing.
+Without an OpenTelemetry SDK that exports them somewhere, all of this does nothing.
 """
 
 import httpx
-from opentelemetry import metrics, propagate
+from opentelemetry import metrics, propagate, trace
+
+tracer = trace.get_tracer("post_business")
 
 _meter = metrics.get_meter("post_business")
 _outcomes = _meter.create_counter(
