@@ -177,8 +177,9 @@ def PostSectionOrchestrator(context: df.DurableOrchestrationContext) -> Generato
         for wave in section.waves():
             orders = [PostOrder(business=item.business, idempotency_key=section.idempotency_key(item)) for item in wave]
             posts = [context.call_activity("PostBusiness", order.model_dump(mode="json")) for order in orders]
-            first = yield context.task_any([context.task_all(posts), cancel])
-            outcomes, replayed = [], context.is_replaying
+            # Have all of them sent. Not by a `task_all` in it: if a task of that failed, the SDK could not go on.
+            yield context.task_any([*posts, cancel])
+            outcomes, replayed = [], True
             for posting in posts:
                 outcomes.append((yield from outcome_of(posting)))
                 replayed = replayed and context.is_replaying  # false if even one is news to this turn
@@ -186,7 +187,7 @@ def PostSectionOrchestrator(context: df.DurableOrchestrationContext) -> Generato
                 results.append(ItemResult(index=item.index, result=item_outcome(outcome)).model_dump(mode="json"))
                 if not replayed:
                     count(outcome)
-            if first is cancel:
+            if (yield context.task_any([cancel, posts[-1]])) is cancel:  # does not wait: one of them has ended
                 break
     else:
         for number, part in enumerate(section.divide()):

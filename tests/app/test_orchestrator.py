@@ -1,4 +1,4 @@
-"""The orchestrator, replayed by the SDK against histories as the Durable Task extension writes them."""
+"""The orchestrators, replayed by the SDK against histories as the Durable Task extension writes them."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -21,8 +21,9 @@ DEFERRED = {"outcome": "deferred", "reason": "the API answered 503", "retry_afte
 class History:
     """Writes the events of one orchestration, and replays the orchestrator against them."""
 
-    def __init__(self, **order: Any) -> None:
-        self.order = {"business": BUSINESS, **order}
+    def __init__(self, orchestrator: Any = function_app.PostBusinessOrchestrator, **order: Any) -> None:
+        self.order = order if "items" in order else {"business": BUSINESS, **order}
+        self.orchestrator = orchestrator.build().get_user_function().orchestrator_function
         self.now = START
         self.events: list[dict[str, Any]] = []
         self._turn()
@@ -37,10 +38,27 @@ class History:
     def _turn(self) -> None:
         self._add(12)
 
+    def activities(self, *results: Any, cancelled_after: int | None = None) -> None:
+        """Calls that were made together, whose results came in a turn of their own each."""
+        for task in range(len(results)):
+            self._add(4, EventId=task, Name="PostBusiness")
+        self._add(13)
+        for task, result in enumerate(results):
+            self._turn()
+            self._ended(task, result)
+            if task == cancelled_after:
+                self.cancelled()
+
     def activity(self, task: int, result: Any) -> None:
         self._add(4, EventId=task, Name="PostBusiness")
         self._add(13)
         self._turn()
+        self._ended(task, result)
+
+    def cancelled(self) -> None:
+        self._add(15, Name="Cancel", Input="null")
+
+    def _ended(self, task: int, result: Any) -> None:
         if isinstance(result, Exception):
             self._add(6, TaskScheduledId=task, Reason=str(result), Details="")
         else:
@@ -65,9 +83,8 @@ class History:
             "longRunningTimerIntervalDuration": "3.00:00:00",
             "maximumShortTimerDuration": "6.00:00:00",
         }
-        orchestrator = function_app.PostBusinessOrchestrator.build().get_user_function().orchestrator_function
         state: dict[str, Any] = json.loads(
-            Orchestrator(orchestrator).handle(DurableOrchestrationContext.from_json(json.dumps(body)))
+            Orchestrator(self.orchestrator).handle(DurableOrchestrationContext.from_json(json.dumps(body)))
         )
         return state
 
@@ -131,3 +148,60 @@ def test_after_the_deadline_the_record_is_given_up_with_the_last_reason() -> Non
     state = history.replay()
     assert state["isDone"]
     assert state["output"]["outcome"] == {"outcome": "gave_up", "reason": "the API answered 503"}
+
+
+def section(total: int, parallelism: int = 20) -> History:
+    items = [{"index": index, "business": BUSINESS} for index in range(total)]
+    return History(function_app.PostSectionOrchestrator, items=items, key="batch", parallelism=parallelism)
+
+
+def outcomes_of(state: dict[str, Any]) -> list[str]:
+    return [item["result"]["outcome"] for item in state["output"]]
+
+
+def test_a_section_posts_its_records_under_the_batchs_key_and_their_places() -> None:
+    asked = actions_of(section(3).replay())
+    keys = [json.loads(action["input"])["idempotency_key"] for action in asked if "input" in action]
+    assert keys == ["batch-0", "batch-1", "batch-2"]
+
+
+def test_a_wave_is_posted_before_the_next_one_begins() -> None:
+    history = section(5, parallelism=2)
+    assert len([action for action in actions_of(history.replay()) if "input" in action]) == 2
+    history.activities(POSTED, POSTED)
+    assert len([action for action in actions_of(history.replay()) if "input" in action]) == 4
+
+
+def test_a_bug_at_one_record_of_a_wave_defers_that_one_only() -> None:
+    history = section(3)
+    history.activities(POSTED, RuntimeError("ZeroDivisionError: division by zero"), REJECTED)
+    assert outcomes_of(history.replay()) == ["posted", "deferred", "rejected"]
+
+
+@pytest.mark.parametrize("failed", [0, 1, 2])
+def test_whichever_record_of_a_wave_fails_the_next_wave_follows(failed: int) -> None:
+    history = section(6, parallelism=3)
+    results: list[Any] = [POSTED, POSTED, POSTED]
+    results[failed] = RuntimeError("the worker died")
+    history.activities(*results)
+    assert len([action for action in actions_of(history.replay()) if "input" in action]) == 6
+
+
+def test_a_section_cancelled_between_two_posts_of_a_wave_sends_no_further_wave() -> None:
+    history = section(4, parallelism=2)
+    history.activities(POSTED, POSTED, cancelled_after=0)
+    assert outcomes_of(history.replay()) == ["posted", "posted"]
+
+
+def test_a_cancelled_section_ends_with_the_wave_that_is_under_way() -> None:
+    history = section(4, parallelism=2)
+    history.cancelled()
+    assert not history.replay()["isDone"]
+    history.activities(POSTED, POSTED)
+    assert outcomes_of(history.replay()) == ["posted", "posted"]
+
+
+def test_a_large_section_is_posted_through_smaller_ones() -> None:
+    (part, _) = actions_of(section(250).replay())
+    assert part["functionName"] == "PostSectionOrchestrator"
+    assert len(json.loads(part["input"])["items"]) == 100
