@@ -32,12 +32,9 @@ def main() -> int:
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
-    environment = {**local.values, **os.environ}
+    environment, on_sandbox = settled({**local.values, **os.environ})
     with contextlib.ExitStack() as running:
-        given = {name for name, value in environment.items() if name.startswith("BUSINESS_API_") and value}
-        if not given:
-            environment |= app_environment(_SANDBOX_URL)
-        if environment.get("BUSINESS_API_BASE_URL", "").rstrip("/") == _SANDBOX_URL:
+        if on_sandbox:
             _STATE.mkdir(exist_ok=True)
             try:
                 running.enter_context(serve(create_app(SandboxOptions(state=_STATE / "sandbox.db")), DEFAULT_PORT))
@@ -58,6 +55,13 @@ Try it, in another terminal:
   curl -i {_BUSINESSES}/operations/{read_operation_id(idempotency_key)}
   curl -i {_BUSINESSES} -H 'Content-Type: application/json' -d '{{"name": "", "country": "Germany"}}'
 """
+
+
+def settled(environment: dict[str, str]) -> tuple[dict[str, str], bool]:
+    """The environment of the app, and whether its API is the sandbox: so without any setting of an API."""
+    if not any(value for name, value in environment.items() if name.startswith("BUSINESS_API_")):
+        environment = environment | app_environment(_SANDBOX_URL)
+    return environment, environment.get("BUSINESS_API_BASE_URL", "").rstrip("/") == _SANDBOX_URL
 
 
 def run_host(environment: dict[str, str]) -> int:
