@@ -24,6 +24,7 @@ check: $(INSTALLED) ## Lint, format, types, import directions, Azure Functions d
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) mypy
+	$(RUN) pyright
 	.venv/bin/lint-imports --no-cache
 	.venv/bin/azure-functions-doctor doctor --profile full
 

@@ -14,7 +14,7 @@ from .errors import ApiDecodeError, ApiError, response_error
 from .exchange import Answer, Exchange, masked
 from .headers import HeaderFields, checked_headers, merged
 from .operation import Operation
-from .options import CallOptions, ClientOptions, layered
+from .options import CallOptions, ClientOptions, checked_options, layered
 from .responses import ApiResponse, UndecodableError
 from .transport import AiohttpTransport
 
@@ -30,7 +30,7 @@ class _Plan:
 
     base_url: str
     headers: HeaderFields
-    extensions: Mapping[str, Any]
+    extensions: dict[str, Any]
     auth: httpx.Auth | None
     deadline: float | None
 
@@ -76,6 +76,7 @@ class ApiClient:
 
     def with_options(self, **changes: Unpack[CallOptions]) -> Self:
         """The same client, on the same connections, with other options for the calls that are made through it."""
+        checked_options(changes)
         client = copy.copy(self)
         vars(client).update(_changes=layered(self._changes, changes), _plans={})
         return client
@@ -148,8 +149,9 @@ class ApiClient:
         loop = asyncio.get_running_loop()
         opened = self._transports.get(loop)
         if opened is None:
-            for other in [other for other in self._transports if other.is_closed()]:
-                del self._transports[other]
+            for other in list(self._transports):  # another thread may open its own meanwhile
+                if other.is_closed():
+                    self._transports.pop(other, None)
             lifetime = _lifetime(options, loop, self._transports)
             # The generator does not wait for anything before it yields, so no other task can come in between.
             opened = self._transports[loop] = _OpenTransport(await anext(lifetime), lifetime)
@@ -182,12 +184,16 @@ def _request(plan: _Plan, operation: Operation, arguments: Mapping[str, Any]) ->
     if content.body is not None or operation.verb in _LENGTH_EXPECTED:
         headers["content-length"] = (b"Content-Length", b"%d" % len(content.body or b""))
     headers |= content.headers
+    try:
+        url = _url(plan.base_url + content.target)
+    except httpx.InvalidURL as error:
+        raise ValueError(f"{operation.name}: {error}") from None
     return httpx.Request(
         operation.verb,
-        _url(plan.base_url + content.target),
+        url,
         headers=[field for field in headers.values() if field is not None],
         stream=httpx.ByteStream(content.body or b""),
-        extensions=dict(plan.extensions),
+        extensions=plan.extensions,
     )
 
 
@@ -196,9 +202,9 @@ def _result(
 ) -> tuple[Any, ApiError | None]:
     """Content or error."""
     response = answer.response
-    method, url = operation.verb, masked(request.url)
     if not response.is_success:
-        return None, response_error(response, answer.body, method=method, url=url, now=clock)
+        url = masked(request.url)
+        return None, response_error(response, answer.body, method=operation.verb, url=url, now=clock)
     flaw = None if operation.returned.empty else answer.flaw
     if flaw is None:
         try:
@@ -206,5 +212,10 @@ def _result(
         except UndecodableError as error:
             flaw = str(error)
     return None, ApiDecodeError(
-        flaw, method=method, url=url, status=response.status_code, headers=response.headers, body=answer.body
+        flaw,
+        method=operation.verb,
+        url=masked(request.url),
+        status=response.status_code,
+        headers=response.headers,
+        body=answer.body,
     )

@@ -1,6 +1,5 @@
 """What a call raises, or an `ApiResponse` holds, when it got no answer or not the one that was asked for."""
 
-import functools
 import math
 import re
 from collections.abc import Callable
@@ -9,7 +8,14 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Self
 
 import httpx
-from pydantic import BaseModel, ConfigDict, ValidationError, ValidatorFunctionWrapHandler, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
 
 BODY_LIMIT = 4096
 """Bytes of the response body that an error keeps."""
@@ -43,12 +49,12 @@ class ProblemDetails(BaseModel):
 
     @field_validator("*", mode="wrap")
     @classmethod
-    def _ignore_wrong_types(cls, value: object, handler: ValidatorFunctionWrapHandler) -> object:
+    def _ignore_wrong_types(cls, value: object, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> object:
         """RFC 9457 §3.1: a member whose type does not match is ignored."""
         try:
             return handler(value)
         except ValidationError:
-            return None
+            return cls.model_fields[str(info.field_name)].default
 
     @classmethod
     def of(cls, headers: httpx.Headers, body: bytes) -> Self | None:
@@ -108,9 +114,14 @@ class ApiError(Exception):
         """How the server calls this request; its operators will ask for it."""
         return request_id_of(self.headers)
 
-    def __reduce__(self) -> tuple[Callable[[str], Self], tuple[str]]:
-        state: dict[str, Any] = vars(self).copy()
-        return functools.partial(type(self), **state), (state.pop("reason"),)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self), self.args, vars(self).copy())
+
+
+def _restored[Error: ApiError](kind: type[Error], args: tuple[str], state: dict[str, Any]) -> Error:
+    error = kind.__new__(kind, *args)
+    vars(error).update(state)
+    return error
 
 
 class ApiResponseError(ApiError):
@@ -184,5 +195,5 @@ def media_type(headers: httpx.Headers) -> str:
 def summarize(error: ValidationError) -> str:
     """What did not validate and where, without the values: they may be private."""
     details = error.errors(include_url=False, include_context=False, include_input=False)
-    shown = "; ".join(f"{'.'.join(map(str, detail['loc'])) or 'value'}: {detail['msg']}" for detail in details[:5])
+    shown = "; ".join(": ".join(filter(None, (".".join(map(str, one["loc"])), one["msg"]))) for one in details[:5])
     return f"{shown}; {len(details) - 5} more" if len(details) > 5 else shown

@@ -9,8 +9,8 @@ from typing import Any, TypeAliasType, get_args, get_type_hints
 from pydantic import PydanticUserError, ValidationError
 
 from .errors import summarize
-from .headers import checked_headers, checked_name
-from .options import CallOptions
+from .headers import checked_name, checked_value
+from .options import CallOptions, checked_options
 from .parameters import Body, Form, Header, Marker, Query, Shape, adapter_for, header_value, pairs, path_segment
 from .responses import Returned, is_json
 
@@ -44,6 +44,7 @@ class Operation:
         stub: The annotated coroutine function, whose body is never run.
 
     Attributes:
+        name: Of the stub, with its class.
         verb: HTTP method.
         options: Of the method.
         returned: What it returns.
@@ -56,20 +57,20 @@ class Operation:
     def __init__(self, verb: str, path: str, options: CallOptions, stub: Callable[..., Any]) -> None:
         self.verb = verb
         self.options = options
-        self._name = stub.__qualname__
+        self.name = stub.__qualname__
         self._query: list[_Parameter] = []
         self._headers: list[_Parameter] = []
         self._form: list[_Parameter] = []
         self._body: _Parameter | None = None
         self.content_type: str | None = None
         try:
-            checked_headers(options.get("headers", {}))
+            checked_options(options)
             parameters = self._read_stub(stub)
             self._read_path(path, parameters)
             for parameter in parameters.values():
                 self._place(parameter)
         except (TypeError, ValueError, NameError, PydanticUserError) as error:
-            raise TypeError(f"{self._name}: {error}") from error
+            raise TypeError(f"{self.name}: {error}") from error
 
     def _read_stub(self, stub: Callable[..., Any]) -> dict[str, "_Parameter"]:
         if not inspect.iscoroutinefunction(stub):
@@ -92,9 +93,9 @@ class Operation:
 
     def _read_path(self, path: str, parameters: dict[str, "_Parameter"]) -> None:
         """Split the path at its placeholders, and take their parameters out of `parameters`."""
-        literals = _PLACEHOLDER.split(path)
-        names = literals[1::2]
-        if any(re.search(r"[{}#\s]", literal) for literal in literals[::2]):
+        parts = _PLACEHOLDER.split(path)
+        names = parts[1::2]
+        if any(re.search(r"[{}#\s]", literal) for literal in parts[::2]):
             raise TypeError(f"expected a path with {{placeholders}} and without fragment or spaces, not {path!r}")
         for name in names:
             if name not in parameters:
@@ -104,9 +105,9 @@ class Operation:
                 raise TypeError(f"{name}: stands in the path, so expected no {type(parameter.marker).__name__}()")
             if parameter.shape.optional or parameter.shape.repeated or parameter.shape.structured:
                 raise TypeError(f"{name}: stands in the path, so expected a single value, never None")
-            literals[2 * names.index(name) + 1] = parameter
-        literals[0] = literals[0].lstrip("/")
-        self._path = literals
+            parts[2 * names.index(name) + 1] = parameter
+        parts[0] = parts[0].lstrip("/")
+        self._path = parts
         self._separator = "&" if "?" in path else "?"
 
     def _place(self, parameter: "_Parameter") -> None:
@@ -116,6 +117,7 @@ class Operation:
                 self.content_type = parameter.marker.content_type or (
                     "application/octet-stream" if parameter.type is bytes else "application/json"
                 )
+                checked_value("Content-Type", self.content_type)
                 if parameter.type is not bytes and parameter.type is not str and not is_json(self.content_type):
                     raise TypeError(f"{parameter.name}: expected bytes or str for a body of {self.content_type}")
             case Form() if self._body is None:
@@ -124,7 +126,9 @@ class Operation:
             case Body() | Form():
                 raise TypeError(f"{parameter.name}: there is another body already")
             case Header():
-                parameter.wire_name = checked_name(parameter.wire_name)
+                name = checked_name(parameter.wire_name).lower()
+                if any(other.wire_name.lower() == name for other in self._headers):
+                    raise TypeError(f"{parameter.name}: there is another parameter for {parameter.wire_name} already")
                 self._headers.append(parameter)
             case Query() | None:
                 self._query.append(parameter)
@@ -157,7 +161,7 @@ class Operation:
                 self._content_body(arguments),
             )
         except ValueError as error:
-            raise ValueError(f"{self._name}: {error}") from None
+            raise ValueError(f"{self.name}: {error}") from None
 
     def _target(self, arguments: Mapping[str, Any]) -> str:
         target = "".join(

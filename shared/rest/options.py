@@ -83,6 +83,20 @@ class ClientOptions:
         checked_headers(self.headers)
 
 
+def checked_options(options: CallOptions) -> CallOptions:
+    """The options, if they are ones that can be used.
+
+    Raises:
+        TypeError: An option is unknown.
+        ValueError: A header cannot be sent.
+    """
+    unknown = options.keys() - CallOptions.__annotations__.keys()
+    if unknown:
+        raise TypeError(f"unknown options: {', '.join(sorted(unknown))}")
+    checked_headers(options.get("headers", {}))
+    return options
+
+
 def layered(below: CallOptions, above: CallOptions) -> CallOptions:
     """Both; what is set above counts, and headers and extensions are merged by name."""
     both: CallOptions = {**below, **above}

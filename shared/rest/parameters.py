@@ -70,8 +70,7 @@ def adapter_for(annotation: Any) -> TypeAdapter[Any]:
     Raises:
         TypeError: The type is open, so that nothing would be validated.
     """
-    type_variables = (annotation,) if isinstance(annotation, TypeVar) else getattr(annotation, "__parameters__", ())
-    if type_variables:
+    if isinstance(annotation, TypeVar) or bool(getattr(annotation, "__parameters__", None)):
         raise TypeError(f"expected a concrete type, not {annotation}")
     return TypeAdapter(annotation)
 

@@ -89,8 +89,8 @@ class Returned:
 
 
 def is_json(content_type: str) -> bool:
-    """Whether a media type, in lower case, says that the content is JSON."""
-    return _JSON.fullmatch(content_type) is not None
+    """Whether a content type says that the content is JSON."""
+    return _JSON.fullmatch(content_type.partition(";")[0].strip().lower()) is not None
 
 
 def _unaliased(annotation: Any) -> Any:

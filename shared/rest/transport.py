@@ -171,7 +171,7 @@ class _LargeBody(aiohttp.Payload):
         self._timeout = timeout
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        return bytes(self._value).decode(encoding, errors)
+        return str(self._value, encoding, errors)
 
     async def write(self, writer: AbstractStreamWriter) -> None:
         view = memoryview(self._value)

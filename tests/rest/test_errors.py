@@ -1,0 +1,187 @@
+"""What errors say, and what they keep to themselves."""
+# mypy: disable-error-code="empty-body"
+
+import pickle
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.rest import (
+    ApiClient,
+    ApiDecodeError,
+    ApiError,
+    ApiResponse,
+    ApiResponseError,
+    ApiTimeoutError,
+    ApiTransportError,
+    ClientOptions,
+    ProblemDetails,
+    get,
+)
+from shared.rest.errors import parse_retry_after
+
+type AnswerWith = Callable[[bytes], Awaitable[str]]
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def now() -> float:
+    return NOW.timestamp()
+
+
+class Api(ApiClient):
+    @get("/items/{item_id}?version=7")
+    async def get_item(self, item_id: str, key: str | None = None) -> ApiResponse[dict[str, int]]: ...
+
+
+def answer(status: int, body: bytes = b"", *headers: str) -> bytes:
+    head = [f"HTTP/1.1 {status} Any reason", f"Content-Length: {len(body)}", "Connection: close", *headers, "", ""]
+    return "\r\n".join(head).encode() + body
+
+
+async def error_of(url: str, item_id: str = "1", key: str | None = None) -> ApiError:
+    async with Api(ClientOptions(base_url=url, clock=now)) as api:
+        response = await api.get_item(item_id, key)
+    assert response.content is None
+    assert response.error is not None
+    with pytest.raises(type(response.error)) as caught:
+        response.unwrap()
+    assert caught.value is response.error
+    return response.error
+
+
+async def test_an_error_names_method_url_and_reason_but_no_value_of_the_query(answer_with: AnswerWith) -> None:
+    url = await answer_with(answer(404))
+    error = await error_of(url, "a/b", key="secret")
+    assert str(error) == f"GET {url}/items/a%2Fb?version=***&key=***: 404 Not Found"
+    assert (error.method, error.status, error.problem) == ("GET", 404, None)
+
+
+async def test_a_problem_is_parsed_and_told(answer_with: AnswerWith) -> None:
+    body = b'{"type": "https://e.example/full", "title": "Full", "status": 507, "detail": "No\\nroom", "left": 3}'
+    url = await answer_with(answer(507, body, "Content-Type: application/problem+json; charset=utf-8"))
+    error = await error_of(url)
+    assert error.reason == "507 Insufficient Storage: No room"
+    assert error.problem == ProblemDetails(
+        type="https://e.example/full", title="Full", status=507, detail="No\nroom", left=3
+    )
+    assert error.problem.model_extra == {"left": 3}
+    assert error.body == body
+
+
+@pytest.mark.parametrize(
+    ("document", "problem"),
+    [
+        (b"{}", ProblemDetails()),
+        (b'{"type": 5, "title": ["a"], "status": "x", "detail": {}}', ProblemDetails()),
+        (b"[]", None),
+        (b"{", None),
+        (b"", None),
+    ],
+)
+async def test_members_of_a_wrong_type_are_ignored_and_a_broken_problem_is_none(
+    answer_with: AnswerWith, document: bytes, problem: ProblemDetails | None
+) -> None:
+    url = await answer_with(answer(400, document, "Content-Type: application/problem+json"))
+    assert (await error_of(url)).problem == problem
+
+
+async def test_json_that_is_no_problem_is_not_taken_for_one(answer_with: AnswerWith) -> None:
+    url = await answer_with(answer(400, b'{"title": "Full"}', "Content-Type: application/json"))
+    assert (await error_of(url)).problem is None
+
+
+async def test_an_error_keeps_the_first_4_kib_of_the_body_and_does_not_show_them(answer_with: AnswerWith) -> None:
+    error = await error_of(await answer_with(answer(500, b"secret" * 1000)))
+    assert len(error.body) == 4096
+    assert "secret" not in str(error) + repr(error)
+
+
+@pytest.mark.parametrize(
+    ("status", "retryable"),
+    [(status, False) for status in (400, 401, 404, 409, 422)]
+    + [(status, True) for status in (408, 425, 429, 500, 503)],
+)
+async def test_an_error_tells_whether_a_retry_can_help(answer_with: AnswerWith, status: int, retryable: bool) -> None:
+    error = await error_of(await answer_with(answer(status)))
+    assert (type(error), error.status, error.retryable, error.sent) == (ApiResponseError, status, retryable, True)
+
+
+async def test_an_error_tells_when_to_retry_and_the_request_id(answer_with: AnswerWith) -> None:
+    error = await error_of(await answer_with(answer(503, b"", "Retry-After: 120", "X-Request-Id: r-1")))
+    assert (error.retry_after, error.request_id) == (120.0, "r-1")
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (None, None),
+        ("120", 120.0),
+        (" 7 ", 7.0),
+        ("1.5", 1.5),
+        ("0", 0.0),
+        ("-1", None),
+        ("abc", None),
+        ("", None),
+        ("\u0661", None),
+        ("9" * 400, None),
+        ("Thu, 01 Jan 2026 00:02:00 GMT", 120.0),
+        ("Thu, 01 Jan 2026 00:02:00 -0000", 120.0),
+        ("Thursday, 01-Jan-26 00:02:00 GMT", 120.0),
+        ("Wed, 31 Dec 2025 23:59:00 GMT", 0.0),
+        ("Thu, 99 Jan 2026 00:02:00 GMT", None),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(value: str | None, seconds: float | None) -> None:
+    assert parse_retry_after(value, now) == seconds
+
+
+def test_a_date_without_a_time_zone_is_in_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        assert parse_retry_after("Thu, 01 Jan 2026 00:02:00 -0000", now) == 120.0
+    time.tzset()
+
+
+@given(st.integers(0, 10**7))
+def test_a_retry_after_date_is_the_delay_until_then(seconds: int) -> None:
+    assert parse_retry_after(format_datetime(NOW + timedelta(seconds=seconds), usegmt=True), now) == seconds
+
+
+@given(st.text())
+def test_no_retry_after_breaks_the_parser(value: str) -> None:
+    seconds = parse_retry_after(value, now)
+    assert seconds is None or 0 <= seconds < float("inf")
+
+
+@pytest.mark.parametrize("kind", [ApiError, ApiResponseError, ApiDecodeError, ApiTransportError, ApiTimeoutError])
+def test_errors_cross_processes(kind: type[ApiError]) -> None:
+    error = kind(
+        "503 Service Unavailable",
+        method="POST",
+        url="https://api.example/items",
+        status=503,
+        headers=httpx.Headers({"X-Request-Id": "r-1"}),
+        body=b"busy",
+        problem=ProblemDetails(title="Busy", queue=3),
+        retryable=True,
+        retry_after=2.5,
+        sent=False,
+    )
+    copied = pickle.loads(pickle.dumps(error))  # noqa: S301
+    assert type(copied) is kind
+    assert str(copied) == str(error) == "POST https://api.example/items: 503 Service Unavailable"
+    assert vars(copied) == vars(error)
+    assert copied.request_id == "r-1"
+
+
+def test_responses_cross_processes() -> None:
+    response = ApiResponse(200, httpx.Headers({"A": "b"}), {"a": 1})
+    assert pickle.loads(pickle.dumps(response)) == response  # noqa: S301
