@@ -12,6 +12,7 @@ for calls that go out are the concern of `business_api`. That is why `/admin` an
 
 import functools
 import itertools
+import json
 import logging
 import math
 from collections.abc import Awaitable, Callable, Generator
@@ -262,6 +263,15 @@ async def GetBusiness(req: func.HttpRequest) -> func.HttpResponse:
     """Read a record from the API."""
     response = await business_api.get_business(req.route_params["id"])
     return json_response(response.unwrap())
+
+
+@app.route("openapi.json", methods=["GET"])
+async def GetOpenApi(req: func.HttpRequest) -> func.HttpResponse:
+    """Describe the routes above as an OpenAPI 3.1 document."""
+    from shared.openapi import document  # here, since only who reads it should pay for it
+
+    server_url = urlsplit(req.url).path.removesuffix("/openapi.json")
+    return func.HttpResponse(json.dumps(document(server_url)), mimetype="application/json")
 
 
 # What the functions above have in common.

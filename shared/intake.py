@@ -24,6 +24,7 @@ MAX_WAIT_SECONDS = 60.0
 _JSON = re.compile(r"application/(?:[\w.+-]+\+)?json", re.IGNORECASE)
 _NDJSON = re.compile(r"application/(?:x-ndjson|ndjson|jsonl|x-jsonlines)", re.IGNORECASE)
 _RECENT = timedelta(days=1)
+_NOTHING_BEFORE = datetime(2000, 1, 1, tzinfo=UTC)  # the SDK writes earlier years in a way that the host cannot read
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +218,7 @@ def read_since(query: Mapping[str, str], now: datetime) -> datetime:
         return now - _RECENT
     try:
         since = datetime.fromisoformat(text)
-        return (since if since.tzinfo else since.replace(tzinfo=UTC)).astimezone(UTC)
+        return max(_NOTHING_BEFORE, (since if since.tzinfo else since.replace(tzinfo=UTC)).astimezone(UTC))
     except (ValueError, OverflowError):
         raise _bad_parameter("since", "a date and time such as 2026-01-31T12:00:00Z") from None
 

@@ -1,0 +1,233 @@
+"""The app's HTTP interface as an OpenAPI 3.1 document, made from the models that the app itself uses."""
+
+from functools import cache
+from http import HTTPStatus
+from typing import Any, get_args
+
+from pydantic.json_schema import models_json_schema
+
+from shared.batches import MAX_RECORDS
+from shared.business import Business
+from shared.intake import MAX_IDEMPOTENCY_KEY_LENGTH, MAX_WAIT_SECONDS
+from shared.operations import Operation, OperationPage, ResultPage, State
+from shared.rest import ProblemDetails
+
+_REF = "#/components/schemas/{model}"
+_RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer", "minimum": 0}, "description": "Seconds"}}
+_ETAG = {"ETag": {"schema": {"type": "string"}}}
+
+_ID = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
+_PAGE = {"name": "page", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 999_999_999}}
+_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "A start repeated under the same key finds the operation of the first one",
+    "schema": {"type": "string", "minLength": 1, "maxLength": MAX_IDEMPOTENCY_KEY_LENGTH, "pattern": "^[!-~]+$"},
+}
+_PREFER = {
+    "name": "Prefer",
+    "in": "header",
+    "description": "`wait=N`: answer with the end of the operation if that comes within N seconds (RFC 7240)",
+    "schema": {"type": "string"},
+}
+_WAIT = {
+    "name": "wait",
+    "in": "query",
+    "description": "Seconds to wait for the end of the operation",
+    "schema": {"type": "number", "minimum": 0, "maximum": MAX_WAIT_SECONDS},
+}
+
+
+_LINES = """{"registration_number": "HRB 1001", "name": "Acme GmbH", "country": "DE"}
+"""
+
+
+@cache
+def document(server_url: str) -> dict[str, Any]:
+    """The document.
+
+    Args:
+        server_url: What the paths are relative to, such as `/api`.
+    """
+    _, definitions = models_json_schema(
+        [(model, "serialization") for model in (Business, Operation, OperationPage, ResultPage, ProblemDetails)],
+        ref_template=_REF,
+    )
+    schemas = definitions["$defs"]
+    schemas["NewBusiness"] = _new_business(schemas["Business"])
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Post businesses, durably",
+            "version": "1",
+            "description": "Takes business records in, and posts each exactly once to the Business API.",
+        },
+        "servers": [{"url": server_url}],
+        "security": [{"header": []}, {"query": []}],
+        "paths": _paths(),
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {
+                "header": {"type": "apiKey", "in": "header", "name": "x-functions-key"},
+                "query": {"type": "apiKey", "in": "query", "name": "code"},
+            },
+        },
+    }
+
+
+def _new_business(business: dict[str, Any]) -> dict[str, Any]:
+    """What a caller sends: without the id, which the API assigns, and without fields that nobody knows."""
+    properties = {name: schema for name, schema in business["properties"].items() if name != "id"}
+    new = {"title": "NewBusiness", "description": "A business to be posted.", "properties": properties}
+    return business | new | {"additionalProperties": False}
+
+
+def _paths() -> dict[str, Any]:
+    operation, started = _content("Operation"), {"Location": {"schema": {"type": "string"}}, **_ETAG, **_RETRY_AFTER}
+    applied = {"Preference-Applied": {"schema": {"type": "string"}}}
+    starts = {
+        "200": _answer("It has ended in time, but not as posted", operation, {**started, **applied}),
+        "202": _answer("Started, or found", operation, {**started, **applied}),
+        **_problems(400, 413, 415, 422, 503),
+    }
+    record = {"application/json": {"schema": _schema("NewBusiness")}}
+    records = {"type": "array", "items": _schema("NewBusiness"), "minItems": 1, "maxItems": MAX_RECORDS}
+    lines = {"type": "string", "description": "One record a line", "examples": [_LINES]}
+    state = {"type": "string", "enum": list(get_args(State.__value__))}
+    return {
+        "/businesses": {
+            "post": {
+                "operationId": "StartPostBusiness",
+                "summary": "Take one record in, and post it until the API has it",
+                "parameters": [_KEY, _PREFER],
+                "requestBody": {"required": True, "content": record},
+                "responses": {"201": _answer("Posted in time", operation, {**started, **applied}), **starts},
+            }
+        },
+        "/businesses/batch": {
+            "post": {
+                "operationId": "StartPostBatch",
+                "summary": f"Take up to {MAX_RECORDS} records in: all, or none if one is invalid",
+                "parameters": [
+                    _KEY,
+                    _PREFER,
+                    {
+                        "name": "skip_invalid",
+                        "in": "query",
+                        "description": "Leave invalid records out, and say which",
+                        "schema": {"type": "boolean", "default": False},
+                    },
+                ],
+                "requestBody": {
+                    "required": True,
+                    "content": {"application/json": {"schema": records}, "application/x-ndjson": {"schema": lines}},
+                },
+                "responses": starts,
+            }
+        },
+        "/businesses/operations": {
+            "get": {
+                "operationId": "ListOperations",
+                "summary": "The operations that began since a time, the latest first",
+                "parameters": [
+                    {"name": "state", "in": "query", "schema": state},
+                    {
+                        "name": "since",
+                        "in": "query",
+                        "description": "By default a day ago",
+                        "schema": {"type": "string", "format": "date-time"},
+                    },
+                    _PAGE,
+                ],
+                "responses": {"200": _answer("A page", _content("OperationPage")), **_problems(400, 404)},
+            }
+        },
+        "/businesses/operations/{id}": {
+            "get": {
+                "operationId": "GetOperation",
+                "summary": "What has become of a record or a batch so far",
+                "parameters": [
+                    _ID,
+                    _WAIT,
+                    {"name": "If-None-Match", "in": "header", "schema": {"type": "string", "pattern": "^[!-~]*$"}},
+                ],
+                "responses": {
+                    "200": _answer("The operation", operation, {**_ETAG, **_RETRY_AFTER}),
+                    "304": _answer("It has not changed", headers=_ETAG),
+                    **_problems(400, 404),
+                },
+            }
+        },
+        "/businesses/operations/{id}/results": {
+            "get": {
+                "operationId": "GetBatchResults",
+                "summary": "What has become of each record of a batch, in order",
+                "parameters": [_ID, _PAGE],
+                "responses": {"200": _answer("A page", _content("ResultPage")), **_problems(400, 404)},
+            }
+        },
+        "/businesses/operations/{id}/cancel": {
+            "post": {
+                "operationId": "CancelOperation",
+                "summary": "Ask that nothing more be sent",
+                "parameters": [_ID],
+                "responses": {
+                    "202": _answer("Asked", operation, {**_ETAG, **_RETRY_AFTER}),
+                    **_problems(404, 409),
+                },
+            }
+        },
+        "/businesses/operations/{id}/retry": {
+            "post": {
+                "operationId": "RetryOperation",
+                "summary": "Deliver a record again that was not posted, corrected if a body is given",
+                "parameters": [_ID],
+                "requestBody": {"required": False, "content": record},
+                "responses": {
+                    "202": _answer("Started again", operation, {**_ETAG, **_RETRY_AFTER}),
+                    **_problems(400, 404, 409, 413, 415, 503),
+                },
+            }
+        },
+        "/businesses/{id}": {
+            "get": {
+                "operationId": "GetBusiness",
+                "summary": "A record as the API has it",
+                "parameters": [_ID],
+                "responses": {"200": _answer("The record", _content("Business")), **_problems(404, 502, 503)},
+            }
+        },
+        "/openapi.json": {
+            "get": {
+                "operationId": "GetOpenApi",
+                "summary": "This document",
+                "responses": {
+                    "200": _answer("The document", {"application/json": {"schema": {"type": "object"}}}),
+                },
+            }
+        },
+    }
+
+
+def _schema(model: str) -> dict[str, Any]:
+    return {"$ref": _REF.format(model=model)}
+
+
+def _content(model: str, media_type: str = "application/json") -> dict[str, Any]:
+    return {media_type: {"schema": _schema(model)}}
+
+
+def _answer(
+    description: str, content: dict[str, Any] | None = None, headers: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    answer = {"description": description, "headers": headers, "content": content}
+    return {name: value for name, value in answer.items() if value is not None}
+
+
+def _problems(*statuses: int) -> dict[str, Any]:
+    problem = _content("ProblemDetails", "application/problem+json")
+    headers = {503: _RETRY_AFTER}
+    refused = {"401": _answer("The function key is missing or wrong")}  # said by the host, not by the app
+    return refused | {
+        str(status): _answer(HTTPStatus(status).phrase, problem, headers.get(status)) for status in statuses
+    }
