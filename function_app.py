@@ -25,6 +25,7 @@ import azure.functions as func
 from pydantic import BaseModel
 
 from shared import intake
+from shared.access_tokens import shared_cache
 from shared.batches import Batch, BatchProgress, ItemResult, Section, item_outcome, read_results
 from shared.business import Deferred, Posted, Rejected, business_api, post_business
 from shared.delivery import Cancelled, DeliveryOrder, GaveUp, PostOrder, Progress, after_attempt, parse_outcome
@@ -272,6 +273,19 @@ async def GetOpenApi(req: func.HttpRequest) -> func.HttpResponse:
 
     server_url = urlsplit(req.url).path.removesuffix("/openapi.json")
     return func.HttpResponse(json.dumps(document(server_url)), mimetype="application/json")
+
+
+def devhost_panel() -> dict[str, object]:
+    """What the embedded host's page shows of the access tokens: counters and remaining life, never a token."""
+    counters = shared_cache.statistics()
+    remaining = max((token.remaining for token in shared_cache.tokens()), default=0.0)
+    return {
+        "Tokens used": counters.used,
+        "Tokens fetched": counters.fetched,
+        "Fetches failed": counters.failed,
+        "Requests resent after a 401": counters.resent,
+        "Token usable for (s)": round(remaining),
+    }
 
 
 # What the functions above have in common.

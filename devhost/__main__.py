@@ -5,15 +5,17 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from devhost.host import Host, PortTakenError
+from devhost.host import Host, PortTakenError, listen
 from devhost.keys import Keys
 from devhost.routes import RouteError
 from devhost.settings import SettingsError, read_host_settings, read_local_settings
-from devhost.store import StateInUseError
+from devhost.store import StateError
+from devhost.watch import run_watched
 from devhost.worker import ACTIVITY, ENTITY, HTTP, ORCHESTRATION, AppLoadError
 
 _EXIT_FAILED = 1
@@ -26,6 +28,11 @@ def main() -> int:
     app, state = arguments.app.resolve(), arguments.state.resolve()
     try:
         local = read_local_settings(app)
+        port = local.port if arguments.port is None else arguments.port
+        if arguments.watch:
+            options = ["--app", str(app), "--state", str(state), *(["--enable-auth"] if arguments.enable_auth else [])]
+            with listen(port) as listener:
+                return run_watched(app, listener, options)
         _set_up_logging(read_host_settings(app).log_levels)
         local.apply()
         os.environ.setdefault("AZURE_FUNCTIONS_ENVIRONMENT", "Development")
@@ -33,13 +40,19 @@ def main() -> int:
         # As under Core Tools, relative paths in the app start at its folder.
         if app.is_dir():
             os.chdir(app)
-        port = local.port if arguments.port is None else arguments.port
-        host = Host(app, state=state, port=port, enable_auth=arguments.enable_auth, local=local)
-        asyncio.run(_serve(host))
+        inherited, watcher = arguments.watched or (None, None)
+        host = Host(
+            app,
+            state=state,
+            port=port if inherited is None else socket.socket(fileno=inherited),
+            enable_auth=arguments.enable_auth,
+            local=local,
+        )
+        asyncio.run(_serve(host, watcher))
     except PortTakenError as error:
         print(f"devhost: {error}", file=sys.stderr)
         return _EXIT_PORT_TAKEN
-    except (AppLoadError, SettingsError, StateInUseError, RouteError) as error:
+    except (AppLoadError, SettingsError, StateError, RouteError) as error:
         if isinstance(error, AppLoadError) and error.traceback:
             print(error.traceback, file=sys.stderr)
         print(f"devhost: {error}", file=sys.stderr)
@@ -47,11 +60,14 @@ def main() -> int:
     return 0
 
 
-async def _serve(host: Host) -> None:
+async def _serve(host: Host, watcher: int | None) -> None:
+    """Serve until a signal, or until the process at the other end of the pipe `watcher` is gone."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
+    if watcher is not None:
+        loop.add_reader(watcher, stop.set)
     async with host:
         _print_functions(host)
         if host.keys is not None:
@@ -67,10 +83,10 @@ def _print_functions(host: Host) -> None:
     for http in sorted(host.triggers.functions, key=lambda one: one.function.name):
         methods = ",".join(sorted(http.methods)) or "ALL"
         print(f"\t{http.function.name}: [{methods}] {host.url}/{http.route.template}\n")
-    others = sorted((one for one in functions if one.kind != HTTP), key=lambda one: one.name)
+    others = sorted((one for one in functions if one.kind != HTTP or one.disabled), key=lambda one: one.name)
     for function in others:
-        print(f"\t{function.name}: {function.kind}\n")
-    idle = [one.name for one in others if one.kind not in (ORCHESTRATION, ACTIVITY, ENTITY)]
+        print(f"\t{function.name}: {function.kind}{' (disabled)' if function.disabled else ''}\n")
+    idle = [one.name for one in others if one.kind not in (HTTP, ORCHESTRATION, ACTIVITY, ENTITY)]
     if idle:
         print(f"Not triggered by this host, run them with POST /admin/functions/NAME: {', '.join(idle)}\n")
 
@@ -102,6 +118,8 @@ def _parse_arguments() -> argparse.Namespace:
         "--state", type=Path, default=Path(".devhost/state.db"), help="keeps orchestrations (default: %(default)s)"
     )
     parser.add_argument("--enable-auth", action="store_true", help="demand access keys, as in Azure")
+    parser.add_argument("--watch", action="store_true", help="start the app anew when one of its files changes")
+    parser.add_argument("--watched", nargs=2, type=int, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from aiohttp import web
 
-from devhost.engine import Engine
 from devhost.protocol import RpcHttp, TypedData
 from devhost.settings import HostSettings
 from devhost.worker import ACTIVITY, ENTITY, HTTP, ORCHESTRATION, Function, FunctionApp
@@ -21,11 +20,9 @@ HOST_VERSION = "4.1044.400.0"
 class Admin:
     """The routes `host/status`, `host/ping`, `functions` and `functions/{name}`."""
 
-    def __init__(self, app: FunctionApp, engine: Engine, settings: HostSettings, bundle: dict[str, str] | None) -> None:
+    def __init__(self, app: FunctionApp, settings: HostSettings) -> None:
         self._app = app
-        self._engine = engine
         self._settings = settings
-        self._bundle = bundle
         self._started = time.monotonic()
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -67,7 +64,9 @@ class Admin:
             "processUptime": round((time.monotonic() - self._started) * 1000),
             "functionAppContentEditingState": "NotAllowed",
         }
-        return status | ({"extensionBundle": self._bundle} if self._bundle else {})
+        if self._settings.extension_bundle:
+            status["extensionBundle"] = {name: self._settings.extension_bundle.get(name) for name in ("id", "version")}
+        return status
 
     def _describe(self, function: Function, origin: str) -> dict[str, Any]:
         config = {
@@ -94,7 +93,7 @@ class Admin:
             "config": config,
             "files": None,
             "test_data": None,
-            "isDisabled": False,
+            "isDisabled": function.disabled,
             "isDirect": True,
             "isProxy": False,
         }

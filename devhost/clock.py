@@ -41,7 +41,7 @@ class ManualClock:
 
 def format_time(moment: datetime) -> str:
     """Write a moment as the durable protocol does: UTC with microseconds, so that texts sort as times."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def parse_time(text: str) -> datetime:

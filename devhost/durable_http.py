@@ -16,8 +16,9 @@ from devhost.engine import (
     InstanceNotFoundError,
     UnknownFunctionError,
 )
-from devhost.orchestration import COMPLETIONS, EventType, OrchestrationError
+from devhost.orchestration import COMPLETIONS, SCHEDULING, EventType, OrchestrationError
 from devhost.store import FINISHED, Instance, Store
+from devhost.triggers import trace_of
 
 WEBHOOKS = "/runtime/webhooks/durabletask"
 
@@ -31,7 +32,6 @@ _ID_PLACEHOLDER = "INSTANCEID"
 
 _EVENT_FIELDS = ("Timestamp", "Reason", "Details", "FireAt", "OrchestrationStatus", "InstanceId", "Data")
 _HIDDEN = frozenset({EventType.ORCHESTRATOR_STARTED, EventType.ORCHESTRATOR_COMPLETED})
-_SCHEDULING = frozenset({EventType.TASK_SCHEDULED, EventType.SUB_ORCHESTRATION_CREATED, EventType.TIMER_CREATED})
 _EVENT_NAMES = {
     EventType.SUB_ORCHESTRATION_CREATED: "SubOrchestrationInstanceCreated",
     EventType.SUB_ORCHESTRATION_COMPLETED: "SubOrchestrationInstanceCompleted",
@@ -119,7 +119,9 @@ class DurableHttp:
         if instance_id is not None and instance_id.startswith("@"):
             return _error(400, "Orchestration instance ids must not begin with '@'.")
         version = request.query.get("version")
-        instance = self._engine.start_instance(name, input_json, instance_id=instance_id, version=version)
+        instance = self._engine.start_instance(
+            name, input_json, instance_id=instance_id, version=version, trace=trace_of(request)
+        )
         return await self._started(request, instance)
 
     async def _started(self, request: web.Request, instance: Instance) -> web.Response:
@@ -239,12 +241,12 @@ class DurableHttp:
 def shown_history(texts: list[str], *, show_input: bool, show_output: bool) -> list[dict[str, Any]]:
     """A history as a status shows it: an event that ends a task stands for the one that scheduled it, too."""
     events = [json.loads(text) for text in texts]
-    scheduled = {event["EventId"]: event for event in events if event["EventType"] in _SCHEDULING}
+    scheduled = {event["EventId"]: event for event in events if event["EventType"] in SCHEDULING}
     ended = {event[COMPLETIONS[event["EventType"]]] for event in events if event["EventType"] in COMPLETIONS}
     shown = []
     for event in events:
         event_type = EventType(event["EventType"])
-        if event_type in _HIDDEN or (event_type in _SCHEDULING and event["EventId"] in ended):
+        if event_type in _HIDDEN or (event_type in SCHEDULING and event["EventId"] in ended):
             continue
         entry = {"EventType": _EVENT_NAMES.get(event_type, event_type.name.title().replace("_", ""))}
         entry |= {name: event[name] for name in _EVENT_FIELDS if event.get(name) is not None}

@@ -19,7 +19,7 @@ from devhost.orchestration import COMPLETIONS, Command, EventType, Orchestration
 from devhost.protocol import TypedData
 from devhost.settings import HostSettings
 from devhost.store import Activity, Instance, Message, Store
-from devhost.worker import ACTIVITY, ORCHESTRATION, OUT_OF_PROC_MARK, Function, Outcome
+from devhost.worker import ACTIVITY, NO_TRACE, ORCHESTRATION, OUT_OF_PROC_MARK, Function, Outcome
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +38,10 @@ class App(Protocol):
         """The functions with this type of trigger, by lower-case name."""
         ...
 
-    async def invoke(self, function: Function, data: TypedData, *, reason: str) -> Outcome:
-        """Run a function once; its failure is an outcome, not an exception."""
+    async def invoke(
+        self, function: Function, data: TypedData, *, reason: str, trace: Mapping[str, str] = ...
+    ) -> Outcome:
+        """Run a function once, as a part of a trace; its failure is an outcome, not an exception."""
         ...
 
 
@@ -168,6 +170,7 @@ class Engine:
         *,
         instance_id: str | None = None,
         version: str | None = None,
+        trace: Mapping[str, str] = NO_TRACE,
     ) -> Instance:
         """Start an orchestration, by default under a new id; an id whose orchestration has ended may be used again.
 
@@ -175,7 +178,9 @@ class Engine:
         one id at the same time, exactly one succeeds.
         """
         with self._store.transaction():
-            instance = self._create(name, input_json, instance_id or uuid.uuid4().hex, version)
+            instance = self._create(
+                name, input_json, instance_id or uuid.uuid4().hex, version, trace_json=json.dumps(dict(trace))
+            )
         self._make_ready([instance.instance_id])
         return instance
 
@@ -203,7 +208,11 @@ class Engine:
         """Start an orchestration again, with its input. Raises as `start_instance`, and `InstanceNotFoundError`."""
         instance = self.require(instance_id)
         return self.start_instance(
-            instance.name, instance.input, instance_id=None if new_id else instance_id, version=instance.version
+            instance.name,
+            instance.input,
+            instance_id=None if new_id else instance_id,
+            version=instance.version,
+            trace=json.loads(instance.trace),
         )
 
     async def rewind(self, instance_id: str, reason: str) -> None:
@@ -317,7 +326,8 @@ class Engine:
         function = self._activity_functions[activity.name.lower()]
 
         async def invoke() -> Outcome:
-            return await self._app.invoke(function, TypedData(string=activity.input), reason="Orchestration")
+            data, trace = TypedData(string=activity.input), self._trace_of(activity.instance_id)
+            return await self._app.invoke(function, data, reason="Orchestration", trace=trace)
 
         try:
             outcome = await (self.around_activity(activity, invoke) if self.around_activity else invoke())
@@ -478,7 +488,8 @@ class Engine:
             "defaultHttpAsyncRequestSleepTimeMillseconds": 30000,
         }
         text = f'{{"history":[{history}],"input":{instance.input},{json.dumps(context)[1:]}'
-        return await self._app.invoke(function, TypedData(string=text), reason="Orchestration")
+        trace = json.loads(instance.trace)
+        return await self._app.invoke(function, TypedData(string=text), reason="Orchestration", trace=trace)
 
     def _follow(
         self, execution: _Execution, state: Mapping[str, Any], new: Sequence[Mapping[str, Any]]
@@ -568,7 +579,7 @@ class Engine:
         instance = execution.instance
         parent = json.loads(instance.parent) if instance.parent else None
         with self._store.transaction():
-            self._store.discard([message.sequence for message in self._store.messages(instance.instance_id)])
+            self._store.discard_all(instance.instance_id)
             completed = self._event(EventType.EXECUTION_COMPLETED, OrchestrationStatus=status, Result=output_json)
             self._record(execution, [*intake.events, completed])
             self._store.cancel_timers(instance.instance_id)
@@ -598,20 +609,34 @@ class Engine:
             "execution_id": parent.execution_id,
             "task_id": command.task_id,
         }
-        child_id = command.instance_id or _child_id(parent, command.task_id)
+        new_id = command.instance_id or child_id(parent, command.task_id)
         try:
             # The input is a JSON text already, and stays a text in JSON: so Azure hands it on.
-            self._create(command.name, json.dumps(command.input), child_id, command.version, json.dumps(link))
+            self._create(
+                command.name,
+                json.dumps(command.input),
+                new_id,
+                command.version,
+                trace_json=parent.trace,
+                parent_json=json.dumps(link),
+            )
         except InstanceExistsError as error:
             failed = self._event(
                 EventType.SUB_ORCHESTRATION_FAILED, TaskScheduledId=command.task_id, Reason=str(error), Details=""
             )
             self._store.send(parent.instance_id, parent.execution_id, failed)
             return parent.instance_id
-        return child_id
+        return new_id
 
     def _create(
-        self, name: str, input_json: str, instance_id: str, version: str | None, parent: str | None = None
+        self,
+        name: str,
+        input_json: str,
+        instance_id: str,
+        version: str | None,
+        *,
+        trace_json: str,
+        parent_json: str | None = None,
     ) -> Instance:
         function = self._orchestrators.get(name.lower())
         if function is None:
@@ -633,7 +658,8 @@ class Engine:
             custom_status=None,
             created=now,
             updated=now,
-            parent=parent,
+            parent=parent_json,
+            trace=trace_json,
         )
         self._store.save(instance)
         return instance
@@ -653,7 +679,7 @@ class Engine:
         plans = [plan]
         for event in events:
             if event["EventType"] == EventType.SUB_ORCHESTRATION_CREATED and event["EventId"] in walk.failed:
-                child = self._store.instance(event["InstanceId"] or _child_id(instance, event["EventId"]))
+                child = self._store.instance(event["InstanceId"] or child_id(instance, event["EventId"]))
                 if child is not None and child.status == "Failed":
                     plan.rewound_children.add(event["EventId"])
                     plans += await self._plan_rewind(child)
@@ -706,11 +732,15 @@ class Engine:
     def _event(self, EventType: int, EventId: int = -1, **fields: Any) -> dict[str, Any]:  # noqa: N803  as on the wire
         return {"EventType": EventType, "EventId": EventId, "Timestamp": self._now(), **fields}
 
+    def _trace_of(self, instance_id: str) -> dict[str, str]:
+        instance = self._store.instance(instance_id)
+        return dict(json.loads(instance.trace)) if instance is not None else {}
+
     def _now(self) -> str:
         return format_time(self._clock.now())
 
 
-def _child_id(parent: Instance, task_id: int) -> str:
+def child_id(parent: Instance, task_id: int) -> str:
     """The id of a sub-orchestration that was given none."""
     return f"{parent.execution_id}:{task_id:04x}"
 

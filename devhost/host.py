@@ -1,6 +1,5 @@
 """Puts the parts together: one app, its state, and an HTTP server on a loopback address."""
 
-import json
 import logging
 import secrets
 import socket
@@ -15,6 +14,7 @@ from devhost.clock import Clock, SystemClock
 from devhost.durable_http import WEBHOOKS, DurableHttp
 from devhost.engine import Engine
 from devhost.keys import Keys
+from devhost.page import Page
 from devhost.settings import LocalSettings, read_host_settings
 from devhost.store import Store
 from devhost.triggers import MAX_BODY_BYTES, HttpTriggers, key_of
@@ -35,9 +35,10 @@ class PortTakenError(Exception):
 class Host:
     """An embedded Functions host, as an async context manager.
 
-    `app` is the app's folder (one per process), `state` the file that keeps orchestrations, `port` 0 any free port.
+    `app` is the app's folder (one per process), `state` the file that keeps orchestrations, `port` 0 any free port;
+    a socket that listens already can take the place of a port.
     `clock` tells durable time. With `enable_auth`, callers need keys, which are kept in `keys.json` beside the state.
-    Entering it raises `PortTakenError`, `AppLoadError`, `SettingsError`, `RouteError` or `StateInUseError`.
+    Entering it raises `PortTakenError`, `AppLoadError`, `SettingsError`, `RouteError` or `StateError`.
     """
 
     engine: Engine
@@ -50,7 +51,7 @@ class Host:
         app: Path,
         *,
         state: Path,
-        port: int = 0,
+        port: int | socket.socket = 0,
         clock: Clock | None = None,
         enable_auth: bool = False,
         local: LocalSettings | None = None,
@@ -68,7 +69,7 @@ class Host:
         self._rpc_path = f"/rpc/{secrets.token_urlsafe(16)}/"
 
     async def __aenter__(self) -> Self:
-        listener = _listen(self._port)
+        listener = self._port if isinstance(self._port, socket.socket) else listen(self._port)
         try:
             self.url = f"http://{ADDRESS}:{listener.getsockname()[1]}"
             self._settings = read_host_settings(self._folder)
@@ -110,7 +111,8 @@ class Host:
         self.triggers = HttpTriggers(self.app, settings, self.keys)
         self.store = Store(self._state)
         self.engine = Engine(self.store, self.app, self._clock, settings)
-        self._admin = Admin(self.app, self.engine, settings, _bundle(self._folder))
+        self._admin = Admin(self.app, settings)
+        self._page = Page(self.app, self.triggers, self.store, self._clock, self.keys)
         query = {"taskHub": settings.hub_name, "connection": "AzureWebJobsStorage"}
         if self.keys is not None:
             query["code"] = self.keys.system
@@ -150,11 +152,12 @@ class Host:
                 return web.Response(status=401)
             return await self._admin.handle(request, path[len("/admin") :])
         if path == "/" and request.method in ("GET", "HEAD"):
-            return web.Response(text="Your function app is up and running.\n")
+            return self._page.handle(request)
         return await self.triggers.handle(request)
 
 
-def _listen(port: int) -> socket.socket:
+def listen(port: int) -> socket.socket:
+    """Listen on a port of the loopback address, 0 for a free one. Raises `PortTakenError`."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -164,9 +167,3 @@ def _listen(port: int) -> socket.socket:
         listener.close()
         raise PortTakenError(f"port {port} is taken: stop what listens there, or choose another with --port") from error
     return listener
-
-
-def _bundle(app: Path) -> dict[str, str] | None:
-    path = app / "host.json"
-    bundle = json.loads(path.read_text(encoding="utf-8-sig")).get("extensionBundle") if path.exists() else None
-    return {"id": bundle["id"], "version": bundle["version"]} if bundle else None

@@ -70,12 +70,13 @@ COMPLETIONS = {
 }
 FAILURES = frozenset({EventType.TASK_FAILED, EventType.SUB_ORCHESTRATION_FAILED})
 
-_SCHEDULING = {
+# The kinds of tasks, by the event that schedules them.
+SCHEDULING = {
     EventType.TASK_SCHEDULED: "activity",
     EventType.SUB_ORCHESTRATION_CREATED: "sub-orchestration",
     EventType.TIMER_CREATED: "timer",
 }
-_EVENT_OF_KIND = {kind: event_type for event_type, kind in _SCHEDULING.items()}
+_EVENT_OF_KIND = {kind: event_type for event_type, kind in SCHEDULING.items()}
 
 _NOT_EMULATED = {
     ActionType.CALL_ENTITY: "durable entities",
@@ -238,7 +239,7 @@ class Walk:
     def feed(self, event: Event) -> None:
         """Take the next event of the history. Raises `OrchestrationError`."""
         event_type = event["EventType"]
-        if event_type in _SCHEDULING:
+        if event_type in SCHEDULING:
             self._confirm(event)
         elif event_type == EventType.ORCHESTRATOR_STARTED:
             self.now = parse_time(event["Timestamp"])
@@ -339,7 +340,7 @@ class Walk:
 
     def _confirm(self, event: Event) -> None:
         task_id = event["EventId"]
-        recorded = Command(task_id, _SCHEDULING[event["EventType"]], name=event.get("Name", ""))
+        recorded = Command(task_id, SCHEDULING[event["EventType"]], name=event.get("Name", ""))
         while task_id not in self._commands and self._reached < len(self._actions):
             self._reach_next()
         command = self._commands.get(task_id)

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,9 @@ DEFAULT_PORT = 7071
 
 # The durable extension's defaults outside the Consumption plan: ten for each core.
 _CONCURRENCY = 10 * (os.cpu_count() or 1)
+
+# Strings, so that what looks like a comment inside them stays, and comments.
+_STRING_OR_COMMENT = re.compile(r'("(?:\\.|[^"\\])*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
 
 _LOG_LEVELS = {
     "trace": logging.DEBUG,
@@ -40,6 +44,7 @@ class HostSettings:
     max_outstanding_requests: int | None = None
     function_timeout: float | None = None
     log_levels: Mapping[str, int] = field(default_factory=dict)
+    extension_bundle: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,7 @@ def read_host_settings(app: Path) -> HostSettings:
                 category: _LOG_LEVELS[str(level).lower()]
                 for category, level in _section(document, path, "logging", "logLevel").items()
             },
+            extension_bundle=_section(document, path, "extensionBundle") or None,
         )
     except (TypeError, ValueError) as error:
         raise SettingsError(f"{path.name}: {error}") from error
@@ -105,11 +111,20 @@ def read_local_settings(app: Path) -> LocalSettings:
         raise SettingsError(f"{path.name}: {error}") from error
 
 
+def is_disabled(function_name: str) -> bool:
+    """Whether the setting `AzureWebJobs.<name>.Disabled` (on Linux also with `__` for dots) turns a function off."""
+    names = f"AzureWebJobs.{function_name}.Disabled", f"AzureWebJobs__{function_name}__Disabled"
+    return any(os.environ.get(name, "").strip().lower() in ("true", "1") for name in names)
+
+
 def _read(path: Path) -> dict[str, Any]:
+    """The JSON object in a file, which may hold comments, as the real host allows."""
     if not path.exists():
         return {}
     try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
+        text = path.read_text(encoding="utf-8-sig")
+        # A comment leaves its line ends behind, so that an error names the right line.
+        document = json.loads(_STRING_OR_COMMENT.sub(lambda found: found[1] or "\n" * found[0].count("\n"), text))
     except ValueError as error:
         raise SettingsError(f"{path.name} is not valid JSON: {error}") from error
     if not isinstance(document, dict):

@@ -8,8 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS instances (
+# Counts the changes of the schema; a file of another version is refused.
+_VERSION = 1
+
+_SCHEMA = f"""
+BEGIN;
+CREATE TABLE instances (
     instance_id TEXT PRIMARY KEY,
     execution_id TEXT NOT NULL,
     name TEXT NOT NULL,
@@ -21,23 +25,24 @@ CREATE TABLE IF NOT EXISTS instances (
     created TEXT NOT NULL,
     updated TEXT NOT NULL,
     parent TEXT,                    -- JSON: instance_id, execution_id, task_id
-    waits TEXT NOT NULL DEFAULT '[]'-- JSON: names of the external events waited for
+    waits TEXT NOT NULL,            -- JSON: names of the external events waited for
+    trace TEXT NOT NULL             -- JSON: headers of W3C Trace Context
 ) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS instances_by_status ON instances (status);
-CREATE TABLE IF NOT EXISTS history (
+CREATE INDEX instances_by_status ON instances (status);
+CREATE TABLE history (
     instance_id TEXT NOT NULL,
     position INTEGER NOT NULL,
     event TEXT NOT NULL,            -- JSON
     PRIMARY KEY (instance_id, position)
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS messages (
+CREATE TABLE messages (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
     instance_id TEXT NOT NULL,
     execution_id TEXT,              -- NULL: for whichever execution is current
     event TEXT NOT NULL             -- JSON: the history event to be
 );
-CREATE INDEX IF NOT EXISTS messages_by_instance ON messages (instance_id);
-CREATE TABLE IF NOT EXISTS activities (
+CREATE INDEX messages_by_instance ON messages (instance_id);
+CREATE TABLE activities (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
     instance_id TEXT NOT NULL,
     execution_id TEXT NOT NULL,
@@ -45,22 +50,24 @@ CREATE TABLE IF NOT EXISTS activities (
     name TEXT NOT NULL,
     input TEXT                      -- JSON
 );
-CREATE INDEX IF NOT EXISTS activities_by_instance ON activities (instance_id);
-CREATE TABLE IF NOT EXISTS timers (
+CREATE INDEX activities_by_instance ON activities (instance_id);
+CREATE TABLE timers (
     instance_id TEXT NOT NULL,
     task_id INTEGER NOT NULL,
     execution_id TEXT NOT NULL,
     due TEXT NOT NULL,
     PRIMARY KEY (instance_id, task_id)
 ) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS timers_by_due ON timers (due);
+CREATE INDEX timers_by_due ON timers (due);
+PRAGMA user_version = {_VERSION};
+COMMIT;
 """
 
 FINISHED = ("Completed", "Failed", "Terminated", "Canceled")
 
 
-class StateInUseError(Exception):
-    """Another host has the state file open."""
+class StateError(Exception):
+    """The state file can't be used; the message says why, in one line."""
 
 
 @dataclass(slots=True)
@@ -79,6 +86,7 @@ class Instance:
     updated: str
     parent: str | None = None
     waits: str = "[]"
+    trace: str = "{}"
 
     @property
     def finished(self) -> bool:
@@ -117,13 +125,16 @@ class Store:
             # One process owns the file: faster, and a second host is noticed. A commit survives the end of the
             # process without waiting for the disk; only a power cut may undo the last ones.
             self._database.executescript(
-                "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;" + _SCHEMA
+                "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL"
             )
+            (version,) = self._database.execute("PRAGMA user_version").fetchone()
+            if version == 0:
+                self._database.executescript(_SCHEMA)
+            elif version != _VERSION:
+                raise StateError(f"the state file {path} is of another version of this host: delete it")
         except sqlite3.OperationalError as error:
             self._database.close()
-            raise StateInUseError(
-                f"the state file {path} can't be opened ({error}): is another host running?"
-            ) from error
+            raise StateError(f"the state file {path} can't be opened ({error}): is another host running?") from error
 
     def close(self) -> None:
         """Close the file."""
@@ -150,7 +161,7 @@ class Store:
     def save(self, instance: Instance) -> None:
         """Write an instance, new or changed."""
         self._database.execute(
-            "INSERT OR REPLACE INTO instances VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO instances VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 instance.instance_id,
                 instance.execution_id,
@@ -164,6 +175,7 @@ class Store:
                 instance.updated,
                 instance.parent,
                 instance.waits,
+                instance.trace,
             ),
         )
 
@@ -197,6 +209,19 @@ class Store:
             (*values, limit),
         )
         return [Instance(*row) for row in rows]
+
+    def recent(self, statuses: Sequence[str], *, limit: int, offset: int) -> list[Instance]:
+        """Instances with one of the statuses, or with any if none is given; the newest first."""
+        condition = f"WHERE status IN ({', '.join('?' * len(statuses))})" if statuses else ""
+        rows = self._database.execute(
+            f"SELECT * FROM instances {condition} ORDER BY created DESC, instance_id LIMIT ? OFFSET ?",  # noqa: S608
+            (*statuses, limit, offset),
+        )
+        return [Instance(*row) for row in rows]
+
+    def count(self) -> dict[str, int]:
+        """How many instances there are, by status."""
+        return dict(self._database.execute("SELECT status, count(*) FROM instances GROUP BY status").fetchall())
 
     def with_work(self) -> list[str]:
         """The ids of instances that have messages, or have yet to begin."""
@@ -250,6 +275,10 @@ class Store:
     def discard(self, sequences: Sequence[int]) -> None:
         """Delete messages that were dealt with."""
         self._database.executemany("DELETE FROM messages WHERE sequence = ?", [(sequence,) for sequence in sequences])
+
+    def discard_all(self, instance_id: str) -> None:
+        """Delete what waits for an instance."""
+        self._database.execute("DELETE FROM messages WHERE instance_id = ?", (instance_id,))
 
     # Activities
 

@@ -1,6 +1,7 @@
 """Serves HTTP triggers: finds the function of a request, invokes it, and turns what it returned into a response."""
 
 import logging
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -60,7 +61,10 @@ class HttpTriggers:
         try:
             message = await _to_message(request, route_values)
             outcome = await self._app.invoke(
-                target.function, TypedData(http=message), reason="This function was programmatically called"
+                target.function,
+                TypedData(http=message),
+                reason="This function was programmatically called",
+                trace=trace_of(request) or {"traceparent": f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"},
             )
         finally:
             self._outstanding -= 1
@@ -81,10 +85,15 @@ def key_of(request: web.Request) -> str:
     return request.headers.get("x-functions-key") or request.query.get("code", "")
 
 
+def trace_of(request: web.Request) -> dict[str, str]:
+    """The W3C Trace Context that came with a request, if any."""
+    return {name: request.headers[name] for name in ("traceparent", "tracestate") if name in request.headers}
+
+
 def _compile(app: FunctionApp, settings: HostSettings) -> Sequence[HttpFunction]:
     functions = []
     for function in app.functions.values():
-        if function.kind != HTTP:
+        if function.kind != HTTP or function.disabled:
             continue
         template = function.trigger.get("route") or function.name
         if template.strip("/").split("/")[0].lower() in _RESERVED:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from devhost.protocol import Message, ParameterBinding, StatusResult, TypedData, protos
+from devhost.settings import is_disabled
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +29,14 @@ HTTP = "httpTrigger"
 # The SDK appends the orchestrator's whole state, inputs included, to the message of an error after this mark.
 OUT_OF_PROC_MARK = "\n\n$OutOfProcData$:"
 
-_NO_TRACE = Message(trace_parent="", trace_state="", attributes={})
+# The module that the worker library imports.
+_APP_MODULE = "function_app"
+
+NO_TRACE: Mapping[str, str] = {}
+
+# Besides triggers.
+_SERVED_BINDINGS = frozenset({"http", "durableClient"})
+
 _NO_RETRY = Message(retry_count=0, max_retry_count=0, exception=None)
 
 
@@ -49,6 +57,7 @@ class Function:
     script_file: str
     trigger: Mapping[str, Any]
     bindings: Sequence[Mapping[str, Any]]
+    disabled: bool = False
 
     @property
     def kind(self) -> str:
@@ -75,7 +84,9 @@ class FunctionApp:
 
     _loaded: tuple[Path, dict[str, Function]] | None = None
 
-    def __init__(self, functions: Mapping[str, Function], time_limit: float | None) -> None:
+    def __init__(self, name: str, functions: Mapping[str, Function], time_limit: float | None) -> None:
+        self.name = name
+        """The name of the app's folder."""
         self.functions = functions
         self.client_binding = ""
         """The JSON text that a durable client binding hands to the SDK; set once the host's address is known."""
@@ -93,7 +104,7 @@ class FunctionApp:
             cls._loaded = folder, await _index(folder)
         elif cls._loaded[0] != folder:
             raise AppLoadError(f"one app per process: {cls._loaded[0]} is loaded already")
-        return cls(cls._loaded[1], time_limit)
+        return cls(folder.name, cls._loaded[1], time_limit)
 
     async def close(self) -> None:
         """Let go of the threads of sync functions (without waiting for those still busy) and the SDK's HTTP session."""
@@ -105,14 +116,22 @@ class FunctionApp:
         if session is not None and not session.closed:
             await session.close()
 
-    def of_kind(self, kind: str) -> dict[str, Function]:
-        """The functions with this type of trigger, by lower-case name: function names ignore case."""
-        return {name.lower(): function for name, function in self.functions.items() if function.kind == kind}
+    def panel(self) -> Mapping[str, object]:
+        """What the app tells the page of itself: label and value of each figure, empty without `devhost_panel()`."""
+        hook = getattr(sys.modules.get(_APP_MODULE), "devhost_panel", None)
+        return hook() if callable(hook) else {}
 
-    async def invoke(self, function: Function, data: TypedData, *, reason: str) -> Outcome:
+    def of_kind(self, kind: str) -> dict[str, Function]:
+        """The functions with this type of trigger that are not disabled, by lower-case name: names ignore case."""
+        return {one.name.lower(): one for one in self.functions.values() if one.kind == kind and not one.disabled}
+
+    async def invoke(
+        self, function: Function, data: TypedData, *, reason: str, trace: Mapping[str, str] = NO_TRACE
+    ) -> Outcome:
         """Run a function once; a failure of the function is an `Outcome` too, never an exception.
 
-        `data` goes to the trigger, `reason` to the log.
+        `data` goes to the trigger, `reason` to the log, `trace` (the headers `traceparent` and `tracestate` of W3C
+        Trace Context) into the invocation's context.
         """
         invocation_id = str(uuid.uuid4())
         inputs = [ParameterBinding(name=function.trigger["name"], data=data)]
@@ -126,7 +145,9 @@ class FunctionApp:
             function_id=function.function_id,
             input_data=inputs,
             trigger_metadata={},
-            trace_context=_NO_TRACE,
+            trace_context=Message(
+                trace_parent=trace.get("traceparent", ""), trace_state=trace.get("tracestate", ""), attributes={}
+            ),
             retry_context=_NO_RETRY,
         )
         logger.info("Executing 'Functions.%s' (Reason='%s', Id=%s)", function.name, reason, invocation_id)
@@ -145,13 +166,15 @@ class FunctionApp:
             )
         else:
             # Of an orchestrator's stack trace only the part of the author's own error, which carries no state.
-            trace = outcome.stack_trace.partition("\nThe above exception was the direct cause")[0]
+            stack_trace = outcome.stack_trace.partition("\nThe above exception was the direct cause")[0]
             logger.error(
                 "Executed 'Functions.%s' (Failed, Id=%s, Duration=%dms)\n%s",
                 function.name,
                 invocation_id,
                 milliseconds,
-                (trace if OUT_OF_PROC_MARK not in trace else outcome.error.partition(OUT_OF_PROC_MARK)[0]).rstrip(),
+                (
+                    stack_trace if OUT_OF_PROC_MARK not in stack_trace else outcome.error.partition(OUT_OF_PROC_MARK)[0]
+                ).rstrip(),
             )
         return outcome
 
@@ -192,8 +215,18 @@ async def _index(folder: Path) -> dict[str, Function]:
         bindings = [json.loads(text) for text in indexed.raw_bindings]
         trigger = next(binding for binding in bindings if binding["type"].endswith("Trigger"))
         others = tuple(binding for binding in bindings if binding is not trigger)
-        function = Function(indexed.name, indexed.function_id, indexed.script_file, trigger, others)
+        function = Function(
+            indexed.name, indexed.function_id, indexed.script_file, trigger, others, is_disabled(indexed.name)
+        )
         functions[function.name] = function
+        for binding in others:
+            if binding["type"] not in _SERVED_BINDINGS:
+                logger.warning(
+                    "The binding '%s' (%s) of '%s' is ignored: this host knows HTTP and durable functions only",
+                    binding["name"],
+                    binding["type"],
+                    function.name,
+                )
     if not functions:
         raise AppLoadError(f"no functions found in {folder}")
     return functions

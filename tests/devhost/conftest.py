@@ -27,7 +27,14 @@ async def durable(tmp_path: Path) -> AsyncIterator[Durable]:
 class HostProcess:
     """A host as a child process, and a client for it."""
 
-    def __init__(self, app: Path, state: Path, *options: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        app: Path,
+        state: Path,
+        *options: str,
+        environment: dict[str, str] | None = None,
+        log: int = subprocess.PIPE,
+    ) -> None:
         command = [sys.executable, "-m", "devhost", "--app", str(app), "--state", str(state), *options]
         if "--port" not in options:
             command += ["--port", "0"]
@@ -35,18 +42,25 @@ class HostProcess:
         self.process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=log,
             text=True,
             env={**inherited, "PYTHONPATH": str(ROOT), **(environment or {})},
         )
-        self.banner: list[str] = []
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.banner.append(line.strip())
-            if line.startswith("Listening on "):
-                self.url = line.split()[-1]
-                self.client = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
-                return
+        self.banner = self.read_until("Listening on ")
+        if self.banner and self.banner[-1].startswith("Listening on "):
+            self.url = self.banner[-1].split()[-1]
+            self.client = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
+
+    def read_until(self, beginning: str, *, errors: bool = False) -> list[str]:
+        """What the process prints (or logs) up to the next line with this beginning, or to its end."""
+        lines: list[str] = []
+        stream = self.process.stderr if errors else self.process.stdout
+        assert stream is not None
+        for line in stream:
+            lines.append(line.strip())
+            if line.startswith(beginning):
+                break
+        return lines
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, str]:
         """Signal the process; returns its exit status and what it wrote to stderr."""
@@ -79,6 +93,7 @@ def start_host(tmp_path: Path) -> Iterator[StartHost]:
 @pytest.fixture(scope="session")
 def kitchen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """A client for one host that runs the app `kitchen`, shared by the tests that only ask."""
-    host = HostProcess(APPS / "kitchen", tmp_path_factory.mktemp("kitchen") / "state.db")
+    state = tmp_path_factory.mktemp("kitchen") / "state.db"
+    host = HostProcess(APPS / "kitchen", state, log=subprocess.DEVNULL)  # a pipe that nobody reads would fill up
     yield host.client
     host.stop()

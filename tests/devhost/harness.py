@@ -16,7 +16,7 @@ from devhost.engine import Engine
 from devhost.protocol import TypedData
 from devhost.settings import HostSettings
 from devhost.store import Instance, Store
-from devhost.worker import ACTIVITY, ORCHESTRATION, Function, Outcome
+from devhost.worker import ACTIVITY, NO_TRACE, ORCHESTRATION, Function, Outcome
 
 type Context = DurableOrchestrationContext
 type Orchestration = Callable[[Any], Generator[Any, Any, Any]]
@@ -48,7 +48,9 @@ class SdkApp:
         names = {ORCHESTRATION: self._orchestrators, ACTIVITY: self._activities}[kind]
         return {name.lower(): Function(name, name, "", {"type": kind}, ()) for name in names}
 
-    async def invoke(self, function: Function, data: TypedData, *, reason: str) -> Outcome:
+    async def invoke(
+        self, function: Function, data: TypedData, *, reason: str, trace: Mapping[str, str] = NO_TRACE
+    ) -> Outcome:
         try:
             if function.kind == ORCHESTRATION:
                 return Outcome(value=TypedData(json=self._orchestrators[function.name](data.value)))

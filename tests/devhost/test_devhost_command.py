@@ -1,9 +1,11 @@
 """The command: what it prints, how it ends, and what survives its sudden end."""
 
+import contextlib
 import json
 import shutil
 import signal
 import socket
+import sqlite3
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -148,6 +150,114 @@ def test_encrypted_local_settings_are_refused_in_one_line(start_host: StartHost,
     assert status == 1
     assert len(errors.splitlines()) == 1
     assert "local.settings.json is encrypted" in errors
+
+
+def test_a_disabled_function_is_listed_but_neither_routed_nor_found(start_host: StartHost) -> None:
+    disabled = {"AzureWebJobs.literal.Disabled": "true", "AzureWebJobs__greet__Disabled": "1"}
+    host = start_host("kitchen", environment=disabled)
+
+    assert host.client.get("/api/echo/literal").json()["route"] == {"word": "literal"}
+    assert host.client.post(f"{WEBHOOKS}/orchestrators/greet").status_code == 400
+    assert host.client.get("/admin/functions/greet").json()["isDisabled"]
+    assert not host.client.get("/admin/functions/echo").json()["isDisabled"]
+    assert {"literal: httpTrigger (disabled)", "greet: orchestrationTrigger (disabled)"} <= set(host.banner)
+
+
+def test_a_binding_that_is_ignored_is_warned_of(start_host: StartHost, tmp_path: Path) -> None:
+    (tmp_path / "function_app.py").write_text(
+        "import azure.functions as func\n"
+        "app = func.FunctionApp()\n"
+        "@app.route('paint')\n"
+        "@app.queue_output('wall', 'colours', 'Storage')\n"
+        "def paint(req: func.HttpRequest, wall: func.Out[str]) -> str:\n"
+        "    return 'painted'\n"
+    )
+
+    _, errors = start_host(tmp_path).stop()
+
+    assert "The binding 'wall' (queue) of 'paint' is ignored" in errors
+
+
+def test_the_sdks_client_hands_the_trace_on_when_the_worker_traces(start_host: StartHost) -> None:
+    client = start_host("kitchen", environment={"PYTHON_ENABLE_OPENTELEMETRY": "true"}).client
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    client.post("/api/start/tracing/one", json="parent", headers={"traceparent": parent})
+    while client.get(f"{WEBHOOKS}/instances/one").status_code == 202:
+        pass
+
+    assert outcome(client, "one") == parent
+
+
+def test_a_state_file_of_another_version_is_refused_in_one_line(start_host: StartHost, tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "state.db")) as database:
+        database.execute("PRAGMA user_version = 999")
+
+    status, errors = start_host("kitchen").stop()
+
+    assert status == 1
+    assert errors.splitlines()[-1].endswith("is of another version of this host: delete it")
+
+
+# Watching
+
+
+def test_a_change_restarts_the_app_on_the_same_port_and_state(start_host: StartHost, configured: Path) -> None:
+    host = start_host(configured, "--watch")
+    host.client.post(f"{WEBHOOKS}/orchestrators/waiting/one")
+    module = configured / "function_app.py"
+    module.write_text(module.read_text().replace("the literal route", "another literal"))
+
+    lines = host.read_until("Listening on ")
+
+    assert "Changed: function_app.py" in lines
+    assert lines[-1] == f"Listening on {host.url}"
+    assert host.client.get("/api/echo/literal").text == "another literal"
+    assert host.client.get(f"{WEBHOOKS}/instances/one").status_code == 202
+
+
+def test_a_change_that_breaks_the_app_is_shown_and_the_next_one_mends_it(
+    start_host: StartHost, configured: Path
+) -> None:
+    host = start_host(configured, "--watch")
+    module = configured / "function_app.py"
+    working = module.read_text()
+    module.write_text(f"import a_module_that_does_not_exist\n{working}")
+    errors = host.read_until("devhost: waiting for a change", errors=True)
+    module.write_text(working)
+    lines = host.read_until("Listening on ")
+
+    assert any("No module named 'a_module_that_does_not_exist'" in line for line in errors)
+    assert lines[-1] == f"Listening on {host.url}"
+    assert host.client.get("/api/echo/literal").status_code == 200
+
+
+def test_files_of_settings_are_watched_but_those_of_environments_are_not(
+    start_host: StartHost, configured: Path
+) -> None:
+    for ignored in (".venv/module.py", "environment/module.py", "__pycache__/module.py", "notes.txt"):
+        (configured / ignored).parent.mkdir(exist_ok=True)
+        (configured / ignored).touch()
+    (configured / "environment/pyvenv.cfg").touch()
+    host = start_host(configured, "--watch")
+    for ignored in (".venv/module.py", "environment/module.py", "__pycache__/module.py", "notes.txt"):
+        (configured / ignored).write_text("changed")
+    (configured / "local.settings.json").write_text('{"Values": {"DEVHOST_TEST_A": "anew"}}')
+
+    assert "Changed: local.settings.json" in host.read_until("Listening on ")
+    assert host.client.get("/api/setting/DEVHOST_TEST_A").text == "anew"
+
+
+def test_a_watched_app_ends_with_its_watcher(start_host: StartHost, configured: Path) -> None:
+    host = start_host(configured, "--watch")
+
+    host.stop(signal.SIGKILL)  # waits until nobody writes to stdout any more
+    assert start_host(configured).client.get("/admin/host/ping").status_code == 200
+
+
+def test_an_interrupted_watch_ends_well(start_host: StartHost, configured: Path) -> None:
+    status, errors = start_host(configured, "--watch").stop(signal.SIGINT)
+
+    assert (status, errors) == (0, "")
 
 
 # Keys

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import uuid
 from typing import Any
 
@@ -9,6 +10,7 @@ import httpx
 import pytest
 
 WEBHOOKS = "/runtime/webhooks/durabletask"
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 def started(kitchen: httpx.Client, name: str, value: Any = None, instance_id: str | None = None) -> str:
@@ -93,8 +95,9 @@ def test_a_function_that_raises_answers_500_and_tells_nothing(kitchen: httpx.Cli
     assert (response.status_code, response.content) == (500, b"")
 
 
-def test_the_root_says_that_the_app_is_up(kitchen: httpx.Client) -> None:
-    assert kitchen.get("/").text == "Your function app is up and running.\n"
+def test_an_invocation_belongs_to_the_trace_of_its_request_or_begins_one(kitchen: httpx.Client) -> None:
+    assert kitchen.get("/api/trace", headers={"traceparent": TRACE}).text == TRACE
+    assert re.fullmatch("00-[0-9a-f]{32}-[0-9a-f]{16}-01", kitchen.get("/api/trace").text)
 
 
 # Administration
@@ -163,6 +166,12 @@ def test_a_start_may_wait_for_the_output(kitchen: httpx.Client) -> None:
     response = kitchen.post(f"{WEBHOOKS}/orchestrators/greet?timeout=30&pollingInterval=1", json='"you"')
 
     assert (response.status_code, response.json()) == (200, "hello you")
+
+
+def test_the_trace_of_a_start_reaches_activities_through_sub_orchestrations(kitchen: httpx.Client) -> None:
+    wait = f"{WEBHOOKS}/orchestrators/tracing?timeout=30&pollingInterval=1"
+
+    assert kitchen.post(wait, headers={"traceparent": TRACE}).json() == TRACE
 
 
 def test_a_start_that_waits_too_long_answers_202(kitchen: httpx.Client) -> None:

@@ -82,6 +82,20 @@ def test_a_file_that_can_not_be_used_is_named_in_one_line(
     assert "\n" not in str(caught.value)
 
 
+def test_comments_are_allowed_as_in_the_real_host(tmp_path: Path) -> None:
+    text = """// at the top
+    {"extensions": {"http": /* inside */ {"routePrefix": "v1//x"}}, // behind
+     "version": "/* not a comment */ \\" // nor this"} /* at
+    the end */"""
+
+    assert read_host_settings(write(tmp_path, "host.json", text)).route_prefix == "v1//x"
+
+
+def test_a_mistake_behind_a_comment_is_reported_with_its_line(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="line 4 column 3"):
+        read_host_settings(write(tmp_path, "host.json", "/* two\nlines */ {\n// one\n  x}"))
+
+
 def test_local_settings_give_port_origins_and_values(tmp_path: Path) -> None:
     document = {"Values": {"A": "text", "B": 5}, "Host": {"LocalHttpPort": 8080, "CORS": "http://a/, http://b"}}
 

@@ -63,6 +63,11 @@ def folder(req: func.HttpRequest) -> func.HttpResponse:
     return func.HttpResponse(str(Path.cwd()))
 
 
+@app.route(route="trace")
+def trace(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+    return func.HttpResponse(context.trace_context.trace_parent)
+
+
 @app.timer_trigger(arg_name="timer", schedule="0 0 3 * * *")
 def nightly(timer: func.TimerRequest) -> None:
     logger.warning("the nightly job ran, past due: %s", timer.past_due)
@@ -128,6 +133,18 @@ def calling(context: df.DurableOrchestrationContext) -> Generator[Any, Any, Any]
     return (yield context.call_activity("call_home", context.get_input()))
 
 
+@app.orchestration_trigger(context_name="context")
+def tracing(context: df.DurableOrchestrationContext) -> Generator[Any, Any, Any]:
+    if context.get_input() == "child":
+        return (yield context.call_activity("trace_of_activity", None))
+    return (yield context.call_sub_orchestrator("tracing", "child"))
+
+
+@app.activity_trigger(input_name="value")
+def trace_of_activity(value: Any, context: func.Context) -> str:
+    return str(context.trace_context.trace_parent)
+
+
 @app.activity_trigger(input_name="value")
 async def hello(value: Any) -> str:
     return f"hello {value}"
@@ -136,6 +153,10 @@ async def hello(value: Any) -> str:
 @app.activity_trigger(input_name="value")
 def explode(value: Any) -> None:
     raise RuntimeError("it went off")
+
+
+def devhost_panel() -> dict[str, object]:
+    return {"Cups <of tea>": 1234, "Kettle is hot": True, "Sugar": None}
 
 
 @app.activity_trigger(input_name="port")
