@@ -2,8 +2,9 @@
 PYTHON ?= python3
 RUN := .venv/bin/python -m
 INSTALLED := .venv/installed
+CHECKS := .venv-checks/installed
 
-.PHONY: help demo run sandbox test check format clean
+.PHONY: help demo run sandbox test check format package clean
 
 help: ## List the commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -20,23 +21,38 @@ sandbox: $(INSTALLED) ## Keep only the sandbox API up, for the app under `func s
 test: $(INSTALLED) ## Run the test suite
 	@$(RUN) pytest -q
 
-check: $(INSTALLED) ## Lint, format, types, import directions, Azure Functions diagnostics
+check: $(INSTALLED) $(CHECKS) ## Lint, format, types, import directions, Azure Functions diagnostics
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) mypy
 	$(RUN) pyright
 	.venv/bin/lint-imports --no-cache
 	.venv/bin/azure-functions-doctor doctor --profile full
+	.venv-checks/bin/checkov -d infra --config-file infra/.checkov.yaml
+	.venv-checks/bin/actionlint .github/workflows/*.yml
+	.venv-checks/bin/yamllint --strict -c infra/.yamllint.yaml azure.yaml .github infra
+	.venv-checks/bin/zizmor --offline --no-progress --quiet .github
 
 format: $(INSTALLED) ## Format the code
 	$(RUN) ruff check --fix-only .
 	$(RUN) ruff format .
 
+package: $(INSTALLED) ## Build what is deployed to Azure, dependencies included, as the folder package/
+	@rm -rf package
+	@$(RUN) scripts.package package
+	@$(RUN) pip install --quiet --disable-pip-version-check --only-binary :all: \
+	  --target package/.python_packages/lib/site-packages -r package/requirements.txt
+
 clean: ## Remove everything that these commands made
-	rm -rf .venv .devhost .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-checks package .devhost .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(INSTALLED): requirements.txt requirements-dev.txt constraints.txt constraints-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 13) and "Python 3.13 is needed, this is " + sys.version)'
 	@$(PYTHON) -m venv .venv
 	@$(RUN) pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+$(CHECKS): infra/requirements-checks.txt infra/constraints-checks.txt
+	@$(PYTHON) -m venv .venv-checks
+	@.venv-checks/bin/python -m pip install --quiet --disable-pip-version-check -r infra/requirements-checks.txt
 	@touch $@

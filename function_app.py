@@ -166,6 +166,9 @@ def PostBatchOrchestrator(context: df.DurableOrchestrationContext) -> Generator[
             return None
         batch = batch.cancelled()
         report(context, batch.progress(context.current_utc_datetime))
+    if not context.is_replaying:
+        for end in batch.ended_unsettled:
+            count(end)
     return batch.model_dump(mode="json")
 
 

@@ -138,6 +138,7 @@ class BatchProgress(BaseModel):
         rate: Records settled per second since the start.
         next_round_at: UTC; None unless the batch waits for its next round.
         section: Instance id of the part that is being posted.
+        reason: Why records are deferred or were given up; of several reasons the most frequent.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -147,11 +148,13 @@ class BatchProgress(BaseModel):
     rate: float
     next_round_at: datetime | None = None
     section: str | None = None
+    reason: str | None = None
 
     def __str__(self) -> str:
         counts = ", ".join(f"{count} {state}" for state, count in self.tally if count)
         due = f", next round at {self.next_round_at:%Y-%m-%d %H:%M:%S} UTC" if self.next_round_at else ""
-        return f"round {self.round}, {counts}, {self.rate:g} records/s{due}"
+        reason = f": {self.reason}" if self.reason else ""
+        return f"round {self.round}, {counts}, {self.rate:g} records/s{due}{reason}"
 
 
 class Batch(BaseModel):
@@ -215,12 +218,18 @@ class Batch(BaseModel):
         )
         return self.model_copy(update={"items": (), "results": results})
 
+    @property
+    def ended_unsettled(self) -> Iterator[GaveUp | Cancelled]:
+        """The ends of the records that the API has neither taken nor refused."""
+        return (result for result in self.results if isinstance(result, GaveUp | Cancelled))
+
     def progress(
         self, now: datetime, *, next_round_at: datetime | None = None, section: str | None = None
     ) -> BatchProgress:
         """How far the batch is."""
         counts = Counter[str](result.outcome for result in self.results)
         settled = len(self.results) - counts["pending"] - counts["deferred"]
+        reasons = Counter(result.reason for result in self.results if isinstance(result, Deferred | GaveUp))
         seconds = (now - (self.started_at or now)).total_seconds()
         return BatchProgress(
             tally=Tally(total=len(self.results), **counts),
@@ -228,4 +237,5 @@ class Batch(BaseModel):
             rate=round(settled / seconds, 1) if seconds > 0 else 0.0,
             next_round_at=next_round_at,
             section=section,
+            reason=reasons.most_common(1)[0][0] if reasons else None,
         )

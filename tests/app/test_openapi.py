@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import httpx
+import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
 from schemathesis.checks import (
@@ -50,6 +51,8 @@ def lines(_context: schemathesis.SerializationContext, value: object) -> bytes:
     return value.encode() if isinstance(value, str) else json.dumps(value, default=str).encode()
 
 
+# Hypothesis watches the state of `random`, which the host's own threads in this process change meanwhile.
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
 @SCHEMA.parametrize()
 @settings(max_examples=20, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_answer_to_whatever_is_sent_is_one_that_the_document_describes(

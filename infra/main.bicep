@@ -1,0 +1,462 @@
+// Everything that the app needs on Azure: `azd up`, or `az deployment sub create --template-file infra/main.bicep`.
+// A setting of the app that is left empty keeps the default that the code has for it.
+targetScope = 'subscription'
+
+@minLength(1)
+@maxLength(40)
+@description('Name of the azd environment; part of the resource group\'s name and of what makes the other names unique')
+param environmentName string
+
+@minLength(1)
+@metadata({
+  azd: {
+    type: 'location'
+  }
+})
+@description('Region; it must offer Flex Consumption')
+param location string
+
+// How the app runs
+
+@allowed([
+  512
+  2048
+  4096
+])
+@description('Memory of an instance in MB')
+param instanceMemoryMB int = 2048
+
+@minValue(1)
+@maxValue(1000)
+@description('The most instances; with the connections of each, what the Business API has to bear')
+param maximumInstanceCount int = 40
+
+@minValue(0)
+@description('Instances that are always up for HTTP triggers; 0 scales to none')
+param alwaysReadyHttp int = 0
+
+@minValue(0)
+@description('Instances that are always up for orchestrators and activities; 0 scales to none')
+param alwaysReadyDurable int = 0
+
+@description('Spread the always-ready instances over zones: at least two of each kind are up then')
+param zoneRedundant bool = false
+
+@allowed([
+  'storage'
+  'durable-task-scheduler'
+])
+@description('Where Durable Functions keep their state; scripts/durable_backend.py makes host.json agree')
+param durableBackend string = 'storage'
+
+@allowed([
+  'Consumption'
+  'Dedicated'
+])
+@description('Billing of the Durable Task Scheduler, if that is the backend')
+param schedulerSku string = 'Consumption'
+
+@description('Addresses (CIDR) that may reach the Durable Task Scheduler; every call needs a role as well')
+param schedulerIpAllowlist array = [
+  '0.0.0.0/0'
+]
+
+@allowed([
+  'Standard_LRS'
+  'Standard_ZRS'
+  'Standard_GRS'
+  'Standard_GZRS'
+])
+@description('Redundancy of the storage account. The task hub in it is the only copy of a record under way: a zone may fail')
+param storageSku string = 'Standard_ZRS'
+
+// Network
+
+@description('Put storage and Key Vault behind private endpoints and send what the app sends through a virtual network')
+param vnetEnabled bool = false
+
+@description('Let callers reach the app only through a private endpoint; needs vnetEnabled')
+param privateInbound bool = false
+
+@description('Address space of the virtual network')
+param vnetAddressPrefix string = '10.20.0.0/22'
+
+@description('Of the app; Flex Consumption takes up to one address for each instance')
+param appSubnetPrefix string = '10.20.0.0/24'
+
+@description('Of the private endpoints')
+param endpointSubnetPrefix string = '10.20.1.0/24'
+
+// People
+
+@description('Object id of the person or group that rotates the secrets in the vault; none if empty')
+param operatorPrincipalId string = ''
+
+@allowed([
+  'User'
+  'Group'
+  'ServicePrincipal'
+])
+@description('What operatorPrincipalId is')
+param operatorPrincipalType string = 'User'
+
+@description('Who gets an e-mail when an alert fires; none if empty')
+param alertEmail string = ''
+
+@minValue(5)
+@description('Minutes after which a record that is still deferred raises an alert')
+param deferredAlertMinutes int = 60
+
+// The Business API
+
+@minLength(1)
+@description('Of the API: https')
+param businessApiBaseUrl string
+
+@allowed([
+  ''
+  'client_credentials'
+  'entra'
+])
+@description('Where access tokens come from')
+param businessApiAuth string = ''
+
+@description('Of the token endpoint; relative to the base URL if not absolute')
+param businessApiTokenUrl string = ''
+
+@description('Of the client; with entra, of the managed identity: the app\'s own if empty')
+param businessApiClientId string = ''
+
+@allowed([
+  ''
+  'client_secret_basic'
+  'client_secret_post'
+  'private_key_jwt'
+  'tls_client_auth'
+])
+@description('How the client proves who it is')
+param businessApiAuthMethod string = ''
+
+@secure()
+@description('Goes into the vault; if empty, what the vault holds stays')
+param businessApiClientSecret string = ''
+
+@description('File with the secret, instead of the vault')
+param businessApiClientSecretFile string = ''
+
+@description('true for servers that do not form-decode id and secret')
+param businessApiClientSecretRaw string = ''
+
+@secure()
+@description('PEM for private_key_jwt. Goes into the vault; if empty, what the vault holds stays')
+param businessApiPrivateKey string = ''
+
+@description('File with the private key, instead of the vault')
+param businessApiPrivateKeyFile string = ''
+
+@description('Id of the private key, for the header of assertions')
+param businessApiKeyId string = ''
+
+@description('RS256, PS256 or ES256')
+param businessApiSigningAlgorithm string = ''
+
+@description('Audience of assertions, unless it is the token URL')
+param businessApiAssertionAudience string = ''
+
+@description('Sent to the token endpoint; entra needs it')
+param businessApiScope string = ''
+
+@description('Sent to the token endpoint')
+param businessApiAudience string = ''
+
+@description('Sent to the token endpoint')
+param businessApiResource string = ''
+
+@description('More parameters for the token endpoint, as a form: a=1&b=2')
+param businessApiTokenParameters string = ''
+
+@description('Seconds, of a token request')
+param businessApiTokenTimeout string = ''
+
+@description('PEM of the client\'s certificate, for mutual TLS')
+param businessApiCertificateFile string = ''
+
+@description('PEM of the certificate\'s key')
+param businessApiCertificateKeyFile string = ''
+
+@description('PEM of the authorities to trust')
+param businessApiCaFile string = ''
+
+@description('Seconds')
+param businessApiConnectTimeout string = ''
+
+@description('Seconds')
+param businessApiReadTimeout string = ''
+
+@description('Seconds')
+param businessApiWriteTimeout string = ''
+
+@description('Seconds')
+param businessApiPoolTimeout string = ''
+
+@description('Connections to the API, for each worker process')
+param businessApiMaxConnections string = ''
+
+// Delivery
+
+@description('Seconds before the second attempt; doubled from attempt to attempt')
+param deliveryFirstDelay string = ''
+
+@description('Seconds: the longest delay')
+param deliveryMaxDelay string = ''
+
+@description('Seconds: the longest Retry-After of the API that is honoured')
+param deliveryMaxRetryAfter string = ''
+
+@description('Seconds after which a record is given up')
+param deliveryDeadline string = ''
+
+@description('Records of a batch that are under way at once')
+param deliveryParallelism string = ''
+
+var token = toLower(uniqueString(subscription().id, environmentName, location))
+var tags = {
+  'azd-env-name': environmentName
+}
+var appName = 'func-${token}'
+var storageName = 'st${token}'
+var vaultName = 'kv-${token}'
+var onStorage = durableBackend == 'storage'
+
+var businessApiSettings = {
+  BUSINESS_API_BASE_URL: businessApiBaseUrl
+  BUSINESS_API_AUTH: businessApiAuth
+  BUSINESS_API_TOKEN_URL: businessApiTokenUrl
+  BUSINESS_API_CLIENT_ID: businessApiAuth == 'entra' && empty(businessApiClientId) ? identity.outputs.clientId : businessApiClientId
+  BUSINESS_API_AUTH_METHOD: businessApiAuthMethod
+  BUSINESS_API_CLIENT_SECRET: clientSecretNeeded ? vault.outputs.clientSecretReference : ''
+  BUSINESS_API_CLIENT_SECRET_FILE: businessApiClientSecretFile
+  BUSINESS_API_CLIENT_SECRET_RAW: businessApiClientSecretRaw
+  BUSINESS_API_PRIVATE_KEY: privateKeyNeeded ? vault.outputs.privateKeyReference : ''
+  BUSINESS_API_PRIVATE_KEY_FILE: businessApiPrivateKeyFile
+  BUSINESS_API_KEY_ID: businessApiKeyId
+  BUSINESS_API_SIGNING_ALGORITHM: businessApiSigningAlgorithm
+  BUSINESS_API_ASSERTION_AUDIENCE: businessApiAssertionAudience
+  BUSINESS_API_SCOPE: businessApiScope
+  BUSINESS_API_AUDIENCE: businessApiAudience
+  BUSINESS_API_RESOURCE: businessApiResource
+  BUSINESS_API_TOKEN_PARAMETERS: businessApiTokenParameters
+  BUSINESS_API_TOKEN_TIMEOUT: businessApiTokenTimeout
+  BUSINESS_API_CERTIFICATE_FILE: businessApiCertificateFile
+  BUSINESS_API_CERTIFICATE_KEY_FILE: businessApiCertificateKeyFile
+  BUSINESS_API_CA_FILE: businessApiCaFile
+  BUSINESS_API_CONNECT_TIMEOUT: businessApiConnectTimeout
+  BUSINESS_API_READ_TIMEOUT: businessApiReadTimeout
+  BUSINESS_API_WRITE_TIMEOUT: businessApiWriteTimeout
+  BUSINESS_API_POOL_TIMEOUT: businessApiPoolTimeout
+  BUSINESS_API_MAX_CONNECTIONS: businessApiMaxConnections
+}
+
+var deliverySettings = {
+  DELIVERY_FIRST_DELAY: deliveryFirstDelay
+  DELIVERY_MAX_DELAY: deliveryMaxDelay
+  DELIVERY_MAX_RETRY_AFTER: deliveryMaxRetryAfter
+  DELIVERY_DEADLINE: deliveryDeadline
+  DELIVERY_PARALLELISM: deliveryParallelism
+}
+
+// A reference to a secret that nobody has set would be a bad setting: it is there only where the app needs the secret.
+var bySecret = contains([
+  ''
+  'client_secret_basic'
+  'client_secret_post'
+], businessApiAuthMethod)
+var clientSecretNeeded = businessApiAuth != 'entra' && bySecret && empty(businessApiClientSecretFile)
+var privateKeyNeeded = businessApiAuth != 'entra' && businessApiAuthMethod == 'private_key_jwt' && empty(businessApiPrivateKeyFile)
+
+resource group 'Microsoft.Resources/resourceGroups@2024-03-01' = {
+  name: 'rg-${environmentName}'
+  location: location
+  tags: tags
+}
+
+module identity 'modules/identity.bicep' = {
+  name: 'identity'
+  scope: group
+  params: {
+    name: 'id-${token}'
+    location: location
+    tags: tags
+  }
+}
+
+module monitoring 'modules/monitoring.bicep' = {
+  name: 'monitoring'
+  scope: group
+  params: {
+    token: token
+    location: location
+    tags: tags
+    appPrincipalId: identity.outputs.principalId
+  }
+}
+
+module storage 'modules/storage.bicep' = {
+  name: 'storage'
+  scope: group
+  params: {
+    name: storageName
+    location: location
+    tags: tags
+    sku: storageSku
+    publicAccess: !vnetEnabled
+    holdsTaskHub: onStorage
+    appPrincipalId: identity.outputs.principalId
+  }
+}
+
+module vault 'modules/vault.bicep' = {
+  name: 'vault'
+  scope: group
+  params: {
+    name: vaultName
+    location: location
+    tags: tags
+    publicAccess: !vnetEnabled
+    workspaceId: monitoring.outputs.workspaceId
+    clientSecret: businessApiClientSecret
+    privateKey: businessApiPrivateKey
+    appPrincipalId: identity.outputs.principalId
+    operatorPrincipalId: operatorPrincipalId
+    operatorPrincipalType: operatorPrincipalType
+  }
+}
+
+module scheduler 'modules/scheduler.bicep' = if (!onStorage) {
+  name: 'scheduler'
+  scope: group
+  params: {
+    name: 'dts-${token}'
+    location: location
+    tags: tags
+    sku: schedulerSku
+    ipAllowlist: schedulerIpAllowlist
+    appPrincipalId: identity.outputs.principalId
+    appClientId: identity.outputs.clientId
+  }
+}
+
+module network 'modules/network.bicep' = if (vnetEnabled) {
+  name: 'network'
+  scope: group
+  params: {
+    name: 'vnet-${token}'
+    location: location
+    tags: tags
+    addressPrefix: vnetAddressPrefix
+    appSubnetPrefix: appSubnetPrefix
+    endpointSubnetPrefix: endpointSubnetPrefix
+  }
+}
+
+module backendEndpoints 'modules/private-endpoints.bicep' = if (vnetEnabled) {
+  name: 'backend-endpoints'
+  scope: group
+  params: {
+    location: location
+    tags: tags
+    vnetId: vnetEnabled ? network.outputs.vnetId : ''
+    subnetId: vnetEnabled ? network.outputs.endpointSubnetId : ''
+    targets: [
+      {
+        resourceId: storage.outputs.id
+        group: 'blob'
+        zone: 'privatelink.blob.${environment().suffixes.storage}'
+      }
+      {
+        resourceId: storage.outputs.id
+        group: 'queue'
+        zone: 'privatelink.queue.${environment().suffixes.storage}'
+      }
+      {
+        resourceId: storage.outputs.id
+        group: 'table'
+        zone: 'privatelink.table.${environment().suffixes.storage}'
+      }
+      {
+        resourceId: vault.outputs.id
+        group: 'vault'
+        zone: 'privatelink.vaultcore.azure.net'
+      }
+    ]
+  }
+}
+
+module app 'modules/app.bicep' = {
+  name: 'app'
+  scope: group
+  dependsOn: [
+    backendEndpoints // the first start reads storage and vault through them
+  ]
+  params: {
+    name: appName
+    planName: 'plan-${token}'
+    location: location
+    tags: union(tags, {
+      'azd-service-name': 'api'
+    })
+    identityId: identity.outputs.id
+    identityClientId: identity.outputs.clientId
+    blobEndpoint: storage.outputs.blobEndpoint
+    queueEndpoint: storage.outputs.queueEndpoint
+    tableEndpoint: storage.outputs.tableEndpoint
+    deploymentContainer: storage.outputs.deploymentContainer
+    insightsConnectionString: monitoring.outputs.insightsConnectionString
+    schedulerConnectionString: onStorage ? '' : scheduler.outputs.connectionString
+    subnetId: vnetEnabled ? network.outputs.appSubnetId : ''
+    publicAccess: !(vnetEnabled && privateInbound)
+    instanceMemoryMB: instanceMemoryMB
+    maximumInstanceCount: maximumInstanceCount
+    alwaysReadyHttp: alwaysReadyHttp
+    alwaysReadyDurable: alwaysReadyDurable
+    zoneRedundant: zoneRedundant
+    settings: union(businessApiSettings, deliverySettings)
+  }
+}
+
+module inboundEndpoint 'modules/private-endpoints.bicep' = if (vnetEnabled && privateInbound) {
+  name: 'inbound-endpoint'
+  scope: group
+  params: {
+    location: location
+    tags: tags
+    vnetId: vnetEnabled ? network.outputs.vnetId : ''
+    subnetId: vnetEnabled ? network.outputs.endpointSubnetId : ''
+    targets: [
+      {
+        resourceId: app.outputs.id
+        group: 'sites'
+        zone: 'privatelink.azurewebsites.net'
+      }
+    ]
+  }
+}
+
+module alerts 'modules/alerts.bicep' = {
+  name: 'alerts'
+  scope: group
+  params: {
+    token: token
+    location: location
+    tags: tags
+    workspaceId: monitoring.outputs.workspaceId
+    email: alertEmail
+    deferredMinutes: deferredAlertMinutes
+  }
+}
+
+output AZURE_LOCATION string = location
+output AZURE_RESOURCE_GROUP string = group.name
+output AZURE_KEY_VAULT_NAME string = vaultName
+output SERVICE_API_NAME string = appName
+output SERVICE_API_URI string = app.outputs.uri

@@ -1,0 +1,1 @@
+"""What is run when the app is deployed, and by nobody else."""
