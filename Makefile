@@ -4,7 +4,7 @@ RUN := .venv/bin/python -m
 INSTALLED := .venv/installed
 CHECKS := .venv-checks/installed
 
-.PHONY: help demo run sandbox test check format package clean
+.PHONY: help demo run sandbox test soak bench check format package clean
 
 help: ## List the commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -20,6 +20,9 @@ sandbox: $(INSTALLED) ## Keep only the sandbox API up, for the app under `func s
 
 test: $(INSTALLED) ## Run the test suite
 	@$(RUN) pytest -q
+
+soak: $(INSTALLED) ## Kill the host 25 times while 500 records go to an API that fails, and count what was stored
+	@SOAK=1 $(RUN) pytest -q -s --timeout=300 tests/faults
 
 check: $(INSTALLED) $(CHECKS) ## Lint, format, types, import directions, Azure Functions diagnostics
 	$(RUN) ruff check .

@@ -65,7 +65,7 @@ async def _serve(host: Host, watcher: int | None) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))  # the loop's own are not on Windows
     if watcher is not None:
         loop.add_reader(watcher, stop.set)
     async with host:

@@ -1,0 +1,233 @@
+"""A batch and single records on their way through an app that is killed, to an API that fails."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.faults.caller import Caller
+from tests.faults.faulty_api import FaultyApi, faulty_api
+from tests.faults.killable_host import KillableHost
+
+type Record = dict[str, Any]
+
+REFUSED_COUNTRY = "AQ"
+
+_RATES = {"503": 0.1, "429": 0.1, "drop_after": 0.05}
+_LATENCY_SECONDS = 0.1
+_DELIVERY = {"DELIVERY_FIRST_DELAY": "0.1", "DELIVERY_MAX_DELAY": "0.5", "DELIVERY_PARALLELISM": "6"}
+_LONGEST_HESITATION_SECONDS = 0.1
+# Left alone at the end of a batch: more than can be posted while a kill hesitates, so that none comes too late.
+_LAST_RECORDS = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """How much is delivered, and how often what happens meanwhile.
+
+    Attributes:
+        records: In the batch; one in fifty is refused by the API. With every kill comes a single record.
+        kills: Of the host's process.
+        revocations: Of all access tokens.
+        seed: Draws the faults of the API, and the moments of kills and revocations.
+        time_limit: Seconds for all of it.
+    """
+
+    records: int
+    kills: int
+    revocations: int
+    seed: int
+    time_limit: float
+
+    def __str__(self) -> str:
+        return f"{self.records} records, {self.kills} kills, FAULT_SEED={self.seed}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """What is found when all operations have ended.
+
+    Attributes:
+        scenario: What was to happen.
+        records: The batch, as it was sent.
+        singles: The single records.
+        batch: The operation of the batch, as its caller was told in the end.
+        deliveries: The operations of the single records, likewise, in the same order.
+        operations: Those that the app lists.
+        results: What has become of each record of the batch.
+        businesses: What the API has under the ids that callers were told.
+        stored_at_kills: How many records the API had after each kill.
+        lost_answers: How many answers of the app its callers lost.
+        stats: Of the API.
+        tokens: Every access token that it has issued.
+        log: Of all the host's processes.
+        state: Of the host, as text.
+        seconds: How long it took.
+    """
+
+    scenario: Scenario
+    records: list[Record]
+    singles: list[Record]
+    batch: dict[str, Any]
+    deliveries: list[dict[str, Any]]
+    operations: list[dict[str, Any]]
+    results: list[dict[str, Any]]
+    businesses: dict[str, Record]
+    stored_at_kills: list[int]
+    lost_answers: int
+    stats: dict[str, Any]
+    tokens: set[str] = field(repr=False)
+    log: str = field(repr=False)
+    state: str = field(repr=False)
+    seconds: float
+
+    @property
+    def acceptable(self) -> list[Record]:
+        """The records of the batch that the API does not refuse."""
+        return [record for record in self.records if record["country"] != REFUSED_COUNTRY]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.scenario}: {self.stats['revocations']} revocations, {self.lost_answers} answers lost, "
+            f"{self.stats['posts']} posts, {self.stats['dropped']} dropped, {self.stats['replays']} replays, "
+            f"{self.stats['stored']} stored, {self.stats['duplicates']} duplicates, {self.seconds:.0f} s"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Participants:
+    """The app in its host, the API that it posts to, and the caller who wants records posted."""
+
+    host: KillableHost
+    api: FaultyApi
+    caller: Caller
+
+
+@asynccontextmanager
+async def participants(folder: Path, time_limit: float) -> AsyncIterator[Participants]:
+    """Make the participants ready for the `with` block, which starts the host; none is left behind.
+
+    Args:
+        folder: Where the host keeps its state and its log.
+        time_limit: Seconds after which `TimeoutError` ends the block.
+    """
+    async with AsyncExitStack() as at_the_end, asyncio.timeout(time_limit):
+        api = at_the_end.enter_context(faulty_api())
+        host = KillableHost(folder, api.settings | _DELIVERY)
+        caller = Caller(host.url)
+        for close in (api.close, caller.close, host.discard):
+            at_the_end.push_async_callback(close)
+        try:
+            yield Participants(host, api, caller)
+        except BaseException as error:
+            error.add_note(f"The host's log ends with:\n{host.log_tail()}")
+            raise
+
+
+async def run(scenario: Scenario, folder: Path) -> Findings:
+    """Go through a scenario; the host keeps its state and its log in a folder.
+
+    Raises:
+        AssertionError: The host ended by itself, or the batch before all that was to happen had happened.
+        TimeoutError: Not all operations ended within the time limit.
+    """
+    async with participants(folder, scenario.time_limit) as ready:
+        return await _Run(scenario, ready).to_the_end()
+
+
+class _Run:
+    """A scenario under way."""
+
+    def __init__(self, scenario: Scenario, participants: Participants) -> None:
+        self._scenario = scenario
+        self._host, self._api, self._caller = participants.host, participants.api, participants.caller
+        self._rng = random.Random(scenario.seed)
+        refused = set(self._rng.sample(range(scenario.records), max(1, scenario.records // 50)))
+        self._acceptable = scenario.records - len(refused)
+        self._records = [new_record(i, REFUSED_COUNTRY if i in refused else "DE") for i in range(scenario.records)]
+        self._singles: list[Record] = []
+        self._stored_at_kills: list[int] = []
+        self._posts_at_kill = 0
+
+    async def to_the_end(self) -> Findings:
+        """Deliver and disturb until all operations have ended, then look at what there is."""
+        started = time.monotonic()
+        await self._api.misbehave(seed=self._scenario.seed, rates=_RATES, latency=_LATENCY_SECONDS)
+        await self._host.start()
+        async with asyncio.TaskGroup() as callers:
+            delivering_batch = callers.create_task(self._deliver_batch())
+            delivering_singles = await self._disturb(callers)
+        seconds = time.monotonic() - started
+        batch = delivering_batch.result()
+        deliveries = [delivery.result() for delivery in delivering_singles]
+        await self._api.rest()
+        operations = await self._caller.operations()
+        results = await self._caller.results(batch["id"])
+        stats = await self._api.stats()
+        await self._host.stop()
+        ids = [item["result"]["id"] for item in results if item["result"]["outcome"] == "posted"]
+        ids += [delivery["outcome"]["business"]["id"] for delivery in deliveries if delivery["state"] == "posted"]
+        return Findings(
+            scenario=self._scenario,
+            records=self._records,
+            singles=self._singles,
+            batch=batch,
+            deliveries=deliveries,
+            operations=operations,
+            results=results,
+            businesses=await self._api.businesses(ids),
+            stored_at_kills=self._stored_at_kills,
+            lost_answers=self._caller.lost_answers,
+            stats=stats,
+            tokens=self._api.tokens,
+            log=self._host.log_text(),
+            state=self._host.state_text(),
+            seconds=seconds,
+        )
+
+    async def _deliver_batch(self) -> dict[str, Any]:
+        operation = await self._caller.deliver("/api/businesses/batch", self._records, "the batch")
+        assert len(self._stored_at_kills) == self._scenario.kills, f"the batch ended too early: {operation}"
+        return operation
+
+    async def _disturb(self, callers: asyncio.TaskGroup) -> list[asyncio.Task[dict[str, Any]]]:
+        """Kill and revoke, each when so many records are stored; returns the deliveries of the single records."""
+        kinds = ["kill"] * self._scenario.kills + ["revocation"] * self._scenario.revocations
+        self._rng.shuffle(kinds)
+        moments = self._rng.choices(range(1, self._acceptable - _LAST_RECORDS), k=len(kinds))
+        deliveries = []
+        for stored, kind in zip(sorted(moments), kinds, strict=True):
+            await self._api.reach("stored", stored)
+            if kind == "revocation":
+                await self._revoke()
+            else:
+                single = new_record(self._scenario.records + len(self._singles))
+                self._singles.append(single)
+                delivery = self._caller.deliver("/api/businesses", single, single["registration_number"])
+                deliveries.append(callers.create_task(delivery))
+                await self._kill()
+        return deliveries
+
+    async def _kill(self) -> None:
+        await asyncio.sleep(self._rng.uniform(0, _LONGEST_HESITATION_SECONDS))
+        await self._host.kill()
+        stats = await self._api.stats()
+        self._stored_at_kills.append(stats["stored"])
+        self._posts_at_kill = stats["posts"]
+        await self._host.start()
+
+    async def _revoke(self) -> None:
+        """Revoke the tokens while the present process has one, and see it refused."""
+        await self._api.reach("posts", self._posts_at_kill + 1)
+        unauthorized = (await self._api.stats())["unauthorized"]
+        await self._api.revoke_tokens()
+        await self._api.reach("unauthorized", unauthorized + 1)
+
+
+def new_record(number: int, country: str = "DE") -> Record:
+    """A record with a registration number of its own."""
+    return {"registration_number": f"HRB {number}", "name": f"Acme {number} GmbH", "country": country}

@@ -1,0 +1,119 @@
+"""The app is killed again and again while it posts to an API that fails, and yet every record is stored once.
+
+`SOAK=1` in the environment makes the run a long one, and `FAULT_SEED` repeats a run whose seed its tests' names tell.
+"""
+
+import asyncio
+import base64
+import os
+import random
+from pathlib import Path
+
+import httpx
+import pytest
+
+from sandbox.api import CLIENT_ID, CLIENT_SECRET
+from tests.faults.scenario import REFUSED_COUNTRY, Findings, Scenario, new_record, participants, run
+
+if os.environ.get("SOAK") == "1":
+    _SEED = int(os.environ.get("FAULT_SEED", random.randrange(10**6)))
+    _SCENARIO = Scenario(records=500, kills=25, revocations=3, seed=_SEED, time_limit=270)
+else:
+    _SEED = int(os.environ.get("FAULT_SEED", "1"))
+    _SCENARIO = Scenario(records=60, kills=4, revocations=1, seed=_SEED, time_limit=50)
+
+pytestmark = pytest.mark.timeout(_SCENARIO.time_limit + 20)
+
+
+@pytest.fixture(scope="module", params=[_SCENARIO], ids=str)
+def findings(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Findings:
+    """What is found after the scenario, which runs once for all tests."""
+    findings = asyncio.run(run(request.param, tmp_path_factory.mktemp("kills")))
+    print(f"\n{findings}")
+    return findings
+
+
+def test_every_kill_came_while_records_of_the_batch_were_still_to_be_posted(findings: Findings) -> None:
+    assert len(findings.stored_at_kills) == findings.scenario.kills
+    assert max(findings.stored_at_kills) < len(findings.acceptable)
+    assert findings.lost_answers
+
+
+def test_the_api_failed_in_every_way(findings: Findings) -> None:
+    stats = findings.stats
+    assert stats["revocations"] == findings.scenario.revocations
+    assert stats["unauthorized"] >= findings.scenario.revocations
+    assert sum(stats["posts_by_status"].get(status, 0) for status in ("429", "503")) >= len(findings.records) / 10
+    assert stats["dropped"]
+    assert stats["replays"]
+
+
+def test_every_record_is_stored_exactly_once(findings: Findings) -> None:
+    found = sorted(business["registration_number"] for business in findings.businesses.values())
+    assert found == sorted(record["registration_number"] for record in findings.acceptable + findings.singles)
+    assert findings.stats["stored"] == findings.stats["idempotency_keys"] == len(found)
+    assert findings.stats["duplicates"] == 0
+
+
+def test_every_operation_is_in_a_final_state_and_there_is_one_for_each_key(findings: Findings) -> None:
+    states = {operation["id"]: operation["state"] for operation in findings.operations}
+    assert states == {
+        findings.batch["id"]: "completed",
+        **{delivery["id"]: "posted" for delivery in findings.deliveries},
+    }
+    assert len(findings.operations) == len(states) == 1 + len(findings.singles)
+
+
+def test_the_tally_of_the_batch_agrees_with_what_the_api_has_counted(findings: Findings) -> None:
+    tally = dict(findings.batch["batch"]["tally"])
+    total, posted, rejected = (tally.pop(state) for state in ("total", "posted", "rejected"))
+    assert not any(tally.values())
+    assert total == posted + rejected == len(findings.records)
+    assert posted == findings.stats["stored"] - len(findings.singles)
+    assert 0 < rejected <= findings.stats["rejected"]
+
+
+def test_the_results_tell_in_order_what_became_of_each_record(findings: Findings) -> None:
+    assert [item["index"] for item in findings.results] == list(range(len(findings.records)))
+    for item, record in zip(findings.results, findings.records, strict=True):
+        if record["country"] == REFUSED_COUNTRY:
+            assert (item["result"]["outcome"], item["result"]["status"]) == ("rejected", 422)
+        else:
+            assert findings.businesses[item["result"]["id"]].items() >= record.items()
+
+
+def test_the_caller_of_a_single_record_is_told_where_it_is(findings: Findings) -> None:
+    for delivery, record in zip(findings.deliveries, findings.singles, strict=True):
+        assert findings.businesses[delivery["outcome"]["business"]["id"]].items() >= record.items()
+
+
+def test_neither_the_log_nor_the_state_holds_a_token_or_the_secret(findings: Findings) -> None:
+    basic = base64.b64encode(f"{CLIENT_ID}:{CLIENT_SECRET}".encode()).decode()
+    assert len(findings.tokens) > findings.scenario.revocations
+    for written in (findings.log, findings.state):
+        assert findings.batch["id"] in written
+        assert not [secret for secret in (*findings.tokens, CLIENT_SECRET, basic) if secret in written]
+
+
+async def test_a_batch_whose_start_is_cut_off_by_kills_is_one_operation_when_it_is_sent_again(tmp_path: Path) -> None:
+    rng = random.Random(_SEED)
+    records = [new_record(number) for number in range(40)]
+    async with participants(tmp_path, time_limit=50) as ready:
+        host, api, caller = ready.host, ready.api, ready.caller
+        await api.misbehave(latency=1.0)  # too slow for any batch to end before the kill
+        for moment in (rng.uniform(0, 0.05), rng.uniform(0, 0.05), None):
+            await host.start()
+            start = asyncio.create_task(caller.send("/api/businesses/batch", records, "a key"))
+            await (api.reach("posts", 1) if moment is None else asyncio.sleep(moment))
+            await host.kill()
+            with pytest.raises(httpx.TransportError):
+                await start
+        await host.start()
+        await api.misbehave(latency=0.0)
+        ended = await caller.deliver("/api/businesses/batch", records, "a key")
+        await api.rest()
+
+        assert ended["batch"]["tally"]["posted"] == len(records)
+        assert [operation["id"] for operation in await caller.operations()] == [ended["id"]]
+        assert (await api.stats())["stored"] == (await api.stats())["distinct"] == len(records)
+        await host.stop()
