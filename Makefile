@@ -3,6 +3,7 @@ PYTHON ?= python3
 RUN := .venv/bin/python -m
 INSTALLED := .venv/installed
 CHECKS := .venv-checks/installed
+BENCH := .venv-bench
 
 .PHONY: help demo run sandbox test soak bench check format package clean
 
@@ -23,6 +24,9 @@ test: $(INSTALLED) ## Run the test suite
 
 soak: $(INSTALLED) ## Kill the host 25 times while 500 records go to an API that fails, and count what was stored
 	@SOAK=1 $(RUN) pytest -q -s --timeout=300 tests/faults
+
+bench: $(BENCH)/installed ## Measure everything against what one would use instead, in less than ten minutes
+	@$(BENCH)/bin/python -m benchmarks
 
 check: $(INSTALLED) $(CHECKS) ## Lint, format, types, import directions, Azure Functions diagnostics
 	$(RUN) ruff check .
@@ -47,7 +51,7 @@ package: $(INSTALLED) ## Build what is deployed to Azure, dependencies included,
 	  --target package/.python_packages/lib/site-packages -r package/requirements.txt
 
 clean: ## Remove everything that these commands made
-	rm -rf .venv .venv-checks package .devhost .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-checks .venv-bench package .devhost .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(INSTALLED): requirements.txt requirements-dev.txt constraints.txt constraints-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 13) and "Python 3.13 is needed, this is " + sys.version)'
@@ -58,4 +62,9 @@ $(INSTALLED): requirements.txt requirements-dev.txt constraints.txt constraints-
 $(CHECKS): infra/requirements-checks.txt infra/constraints-checks.txt
 	@$(PYTHON) -m venv .venv-checks
 	@.venv-checks/bin/python -m pip install --quiet --disable-pip-version-check -r infra/requirements-checks.txt
+	@touch $@
+
+$(BENCH)/installed: constraints.txt constraints-dev.txt requirements.txt benchmarks/requirements.txt
+	@$(PYTHON) -m venv $(BENCH)
+	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
 	@touch $@

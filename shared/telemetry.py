@@ -3,18 +3,34 @@
 Without an OpenTelemetry SDK that exports them somewhere, all of this does nothing.
 """
 
+from functools import cache
+from typing import TYPE_CHECKING
+
 import httpx
-from opentelemetry import metrics, propagate, trace
+from opentelemetry import trace
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import Counter
 
 tracer = trace.get_tracer("post_business")
 
-_meter = metrics.get_meter("post_business")
-_outcomes = _meter.create_counter(
-    "post_business.outcomes", unit="{attempt}", description="Attempts by outcome: posted, rejected, deferred, ..."
-)
-_duplicates_avoided = _meter.create_counter(
-    "post_business.duplicates_avoided", unit="{record}", description="Records that the API had stored before"
-)
+_propagator = TraceContextTextMapPropagator()
+
+
+@cache
+def _counters() -> "tuple[Counter, Counter]":
+    """Of outcomes, and of duplicates avoided; made at the first count, since a cold start should not wait for them."""
+    from opentelemetry import metrics
+
+    meter = metrics.get_meter("post_business")
+    outcomes = meter.create_counter(
+        "post_business.outcomes", unit="{attempt}", description="Attempts by outcome: posted, rejected, deferred, ..."
+    )
+    duplicates_avoided = meter.create_counter(
+        "post_business.duplicates_avoided", unit="{record}", description="Records that the API had stored before"
+    )
+    return outcomes, duplicates_avoided
 
 
 def count_outcome(outcome: str, *, replayed: bool = False) -> None:
@@ -24,13 +40,14 @@ def count_outcome(outcome: str, *, replayed: bool = False) -> None:
         outcome: Such as `posted`.
         replayed: The API had stored the record before, so that a duplicate was avoided.
     """
-    _outcomes.add(1, {"outcome": outcome})
+    outcomes, duplicates_avoided = _counters()
+    outcomes.add(1, {"outcome": outcome})
     if replayed:
-        _duplicates_avoided.add(1)
+        duplicates_avoided.add(1)
 
 
 def add_trace_context(request: httpx.Request) -> None:
     """Send the API the context of the current trace (W3C Trace Context: `traceparent`, `tracestate`)."""
     carrier: dict[str, str] = {}
-    propagate.inject(carrier)
+    _propagator.inject(carrier)
     request.headers.update(carrier)

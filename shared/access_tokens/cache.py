@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import functools
 import logging
 import math
 import os
@@ -431,6 +432,7 @@ class TokenCache:
         with self._lock:
             token = self._tokens.get(source)
             if token is None:
+                _publish()
                 token = self._tokens[source] = CachedToken(source, self._policy, self._clocks)
             token.source = source
             return token
@@ -470,7 +472,12 @@ def _statistics_by_source() -> dict[str, TokenStatistics]:
     return totals
 
 
-publish(_statistics_by_source)
+@functools.cache
+def _publish() -> None:
+    """Export the counts of all caches: once a process, from its first source on."""
+    publish(_statistics_by_source)
+
+
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_start_anew)
 

@@ -3,9 +3,12 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
+from typing import TYPE_CHECKING
 
-from opentelemetry import metrics, trace
-from opentelemetry.metrics import CallbackOptions, Observation
+from opentelemetry import trace
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import CallbackOptions, Observation
 
 SOURCE = "access_token.source"
 """The attribute that names the token source on metrics and spans."""
@@ -44,6 +47,8 @@ def publish(read: Callable[[], Mapping[str, TokenStatistics]]) -> None:
     The counters are observed when they are exported, not added to when something happens: looking up a fresh token
     costs less than adding to an OpenTelemetry counter would.
     """
+    from opentelemetry import metrics  # here, since a cold start should not wait for it
+
     meter = metrics.get_meter("shared.access_tokens")
     for field, description in (
         ("used", "Tokens handed out, for a request each"),
@@ -53,7 +58,7 @@ def publish(read: Callable[[], Mapping[str, TokenStatistics]]) -> None:
     ):
         count = attrgetter(field)
 
-        def observe(_: CallbackOptions, count: Callable[[TokenStatistics], int] = count) -> Iterable[Observation]:
-            return [Observation(count(statistics), {SOURCE: source}) for source, statistics in read().items()]
+        def observe(_: "CallbackOptions", count: Callable[[TokenStatistics], int] = count) -> "Iterable[Observation]":
+            return [metrics.Observation(count(statistics), {SOURCE: source}) for source, statistics in read().items()]
 
         meter.create_observable_counter(f"access_token.{field}", [observe], description=description)
