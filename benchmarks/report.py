@@ -104,8 +104,8 @@ Where a target is missed, this is the limit:
 - **Look-up against a bare `if`.** The cache reads two clocks, because one stands still while a machine is suspended and
   the other may be set; a bare `if` that reads both is the least that is as safe, and that ratio is shown too.
 - **What the import adds.** The modules of the app are by themselves more than a twentieth of those of the frameworks.
-  The time goes into making classes, namely frozen dataclasses and pydantic models, and into `opentelemetry.metrics`
-  and `.propagate`, which none of the frameworks imports. Where the deployed app is a read-only package without
+  The time goes into making classes, namely frozen dataclasses and pydantic models; to build these later would only
+  move the time to the first request. Where the deployed app is a read-only package without
   bytecode, it is compiled at each cold start, which adds what the row without bytecode shows.
 """
 
