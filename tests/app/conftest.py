@@ -12,6 +12,14 @@ from devhost.testing import RunningHost
 from sandbox.api import app_environment, create_app
 from sandbox.serving import serve
 
+type NewRecord = Callable[[], dict[str, Any]]
+
+
+def operation(app: httpx.Client, operation_id: str) -> dict[str, Any]:
+    """What the app says of an operation now."""
+    found: dict[str, Any] = app.get(f"/api/businesses/operations/{operation_id}").raise_for_status().json()
+    return found
+
 
 @dataclass
 class Sandbox:
@@ -64,7 +72,7 @@ def app(host: RunningHost) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture(scope="session")
-def new_record() -> Callable[[], dict[str, Any]]:
+def new_record() -> NewRecord:
     """Makes records, each with a registration number of its own."""
     numbers = itertools.count(1)
     return lambda: {"registration_number": f"HRB {next(numbers)}", "name": "Acme GmbH", "country": "DE"}

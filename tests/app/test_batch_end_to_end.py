@@ -1,7 +1,6 @@
 """Batches go the whole way, and are cancelled, listed and read page by page."""
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -9,9 +8,7 @@ import pytest
 
 from devhost.testing import RunningHost
 
-from .conftest import Sandbox
-
-type NewRecord = Callable[[], dict[str, Any]]
+from .conftest import NewRecord, Sandbox, operation
 
 
 def start_batch(app: httpx.Client, records: list[dict[str, Any]], **headers: str) -> str:
@@ -19,11 +16,6 @@ def start_batch(app: httpx.Client, records: list[dict[str, Any]], **headers: str
     assert response.status_code == 202, response.text
     operation_id: str = response.json()["id"]
     return operation_id
-
-
-def operation(app: httpx.Client, operation_id: str) -> dict[str, Any]:
-    found: dict[str, Any] = app.get(f"/api/businesses/operations/{operation_id}").raise_for_status().json()
-    return found
 
 
 def results(app: httpx.Client, operation_id: str, page: int = 1) -> list[dict[str, Any]]:

@@ -1,7 +1,6 @@
 """Records go the whole way: HTTP trigger, orchestrator, activity, typed client, token cache, protected API."""
 
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -12,9 +11,7 @@ from shared.access_tokens import shared_cache
 from shared.connection import token_source
 from shared.settings import BusinessApiSettings
 
-from .conftest import Sandbox
-
-type NewRecord = Callable[[], dict[str, Any]]
+from .conftest import NewRecord, Sandbox, operation
 
 
 def start(app: httpx.Client, record: dict[str, Any], **headers: str) -> str:
@@ -22,11 +19,6 @@ def start(app: httpx.Client, record: dict[str, Any], **headers: str) -> str:
     assert response.status_code == 202, response.text
     operation_id: str = response.json()["id"]
     return operation_id
-
-
-def operation(app: httpx.Client, operation_id: str) -> dict[str, Any]:
-    found: dict[str, Any] = app.get(f"/api/businesses/operations/{operation_id}").raise_for_status().json()
-    return found
 
 
 def test_a_record_is_posted_and_can_be_read_again(host: RunningHost, app: httpx.Client, new_record: NewRecord) -> None:

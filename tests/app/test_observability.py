@@ -3,7 +3,6 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import httpx
 import pytest
@@ -19,9 +18,7 @@ from shared.business import Business, BusinessApi, post_business
 from shared.rest import ClientOptions
 from shared.telemetry import add_trace_context
 
-from .conftest import Sandbox
-
-type NewRecord = Callable[[], dict[str, Any]]
+from .conftest import NewRecord, Sandbox
 
 
 @pytest.fixture(scope="session")
