@@ -205,7 +205,7 @@ class DurableHttp:
             case "resume":
                 self._engine.resume(instance_id, reason)
             case "rewind":
-                await self._engine.rewind(instance_id, reason)
+                self._engine.rewind(instance_id, reason)
             case "restart":
                 new_id = _flag(request, "restartWithNewInstanceId", default=True)
                 return await self._started(request, self._engine.restart(instance_id, new_id=new_id))

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from devhost.clock import Clock, format_time, parse_time
-from devhost.orchestration import COMPLETIONS, Command, EventType, OrchestrationError, Walk
+from devhost.orchestration import COMPLETIONS, Command, EventType, OrchestrationError, Walk, unfinished_tasks
 from devhost.protocol import TypedData
 from devhost.settings import HostSettings
-from devhost.store import Activity, Instance, Message, Store
+from devhost.store import Activity, Instance, Store
 from devhost.worker import ACTIVITY, NO_TRACE, ORCHESTRATION, OUT_OF_PROC_MARK, Function, Outcome
 
 logger = logging.getLogger(__name__)
@@ -85,8 +85,6 @@ class _Execution:
     instance: Instance
     events: list[str]
     walk: Walk | None = None
-    open: Iterable[int] = ()
-    waits: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -104,16 +102,6 @@ class _Intake:
         """Whether there is something in it for the orchestrator itself."""
         control = (EventType.EXECUTION_SUSPENDED, EventType.EXECUTION_RESUMED)
         return any(event["EventType"] not in control for event in self.events)
-
-
-@dataclass(frozen=True, slots=True)
-class _Rewind:
-    """A failed instance, its history, the tasks to run again, and the children among them to rewind instead."""
-
-    instance: Instance
-    events: Sequence[dict[str, Any]]
-    failed: set[int]
-    rewound_children: set[int] = field(default_factory=set)
 
 
 class Engine:
@@ -215,38 +203,31 @@ class Engine:
             trace=json.loads(instance.trace),
         )
 
-    async def rewind(self, instance_id: str, reason: str) -> None:
+    def rewind(self, instance_id: str, reason: str) -> None:
         """Let a failed orchestration go on from before its failure: what failed runs again, what succeeded does not.
 
-        Raises `InstanceNotFoundError`, `InstanceGoneError` unless the instance has failed, and `OrchestrationError` if
-        the orchestrator does not fit its history any more.
+        Raises `InstanceNotFoundError`, and `InstanceGoneError` unless the instance has failed.
         """
         instance = self.require(instance_id)
         if instance.status != "Failed":
             raise InstanceGoneError
-        plans = await self._plan_rewind(instance)
-        now = self.require(instance_id)
-        if now.status != "Failed" or now.execution_id != instance.execution_id:
-            raise InstanceGoneError
         with self._store.transaction():
-            for plan in plans:
-                self._rewind(plan, reason)
-        self._make_ready([instance_id, *(plan.instance.instance_id for plan in plans)])
+            rewound = self._rewind(instance, reason)
+        self._make_ready(rewound)
 
     def purge(self, instance_ids: Iterable[str]) -> int:
         """Forget those of the instances that have ended; returns how many."""
         purged = 0
         with self._store.transaction():
             for instance_id in instance_ids:
-                if (instance := self._store.instance(instance_id)) is not None and instance.finished:
+                if (instance := self._instance(instance_id)) is not None and instance.finished:
                     self._store.purge(instance_id)
-                    self._executions.pop(instance_id, None)
                     purged += 1
         return purged
 
     def require(self, instance_id: str) -> Instance:
         """The instance as it is now. Raises `InstanceNotFoundError`."""
-        instance = self._store.instance(instance_id)
+        instance = self._instance(instance_id)
         if instance is None:
             raise InstanceNotFoundError(instance_id)
         return instance
@@ -256,7 +237,7 @@ class Engine:
         changed = asyncio.Event()
         self._watchers[instance_id].add(changed)
         try:
-            while (instance := self._store.instance(instance_id)) is None or not until(instance):
+            while (instance := self._instance(instance_id)) is None or not until(instance):
                 await changed.wait()
                 changed.clear()
             return instance
@@ -326,7 +307,9 @@ class Engine:
         function = self._activity_functions[activity.name.lower()]
 
         async def invoke() -> Outcome:
-            data, trace = TypedData(string=activity.input), self._trace_of(activity.instance_id)
+            instance = self._instance(activity.instance_id)
+            trace = json.loads(instance.trace) if instance is not None else NO_TRACE
+            data = TypedData(string=activity.input)
             return await self._app.invoke(function, data, reason="Orchestration", trace=trace)
 
         try:
@@ -375,15 +358,13 @@ class Engine:
 
     async def _turn(self, instance_id: str) -> bool:
         """Take an instance one turn further; true if it should have another one right away."""
-        instance = self._store.instance(instance_id)
-        if instance is None:
+        instance = self._instance(instance_id)
+        if instance is None or instance.finished:
+            with self._store.transaction():
+                self._store.discard_all(instance_id)
             return False
         execution = self._load(instance)
-        instance = execution.instance
-        messages = self._store.messages(instance_id)
-        intake = _Intake(taken=[message.sequence for message in messages])
-        if not instance.finished:
-            intake = self._take_in(execution, messages)
+        intake = self._take_in(execution)
         if intake.terminated is not None:
             self._end(execution, intake, "Terminated", intake.terminated["Input"])
             return False
@@ -403,73 +384,66 @@ class Engine:
             return False
         state = _parse_state(await self._replay(function, execution, intake.events))
         try:
-            commands, cancelled = self._follow(execution, state, intake.events)
+            walk, commands, cancelled = self._follow(execution, state, intake.events)
         except OrchestrationError as error:
             logger.error("Orchestration '%s' failed: %s", instance_id, error)  # noqa: TRY400  the app's error, not ours
             self._end(execution, intake, "Failed", json.dumps(str(error)), state)
             return False
         if not state["isDone"]:
             self._commit(execution, intake, state, commands, cancelled)
-        elif execution.walk is not None and execution.walk.continue_as_new is not None:
-            self._continue_as_new(execution, intake, execution.walk.continue_as_new, state)
+            return intake.left
+        if walk.continue_as_new is not None:
+            self._continue_as_new(execution, intake, walk.continue_as_new, state)
             return True
-        else:
-            self._end(execution, intake, "Completed", json.dumps(state.get("output")), state)
-            return False
-        return intake.left
+        self._end(execution, intake, "Completed", json.dumps(state.get("output")), state)
+        return False
+
+    def _instance(self, instance_id: str) -> Instance | None:
+        """The instance as it is now, without asking the store for one whose execution is in memory."""
+        execution = self._executions.get(instance_id)
+        return execution.instance if execution is not None else self._store.instance(instance_id)
 
     def _load(self, instance: Instance) -> _Execution:
         instance_id = instance.instance_id
         execution = self._executions.get(instance_id)
-        if execution is None or execution.instance.execution_id != instance.execution_id:
-            events = self._store.history(instance_id)
-            waits = defaultdict(list)
-            for name in json.loads(instance.waits):
-                waits[name.lower()].append(name)
-            execution = _Execution(instance, events, open=_open_tasks(events), waits=waits)
-            self._executions[instance_id] = execution
+        if execution is None:
+            execution = self._executions[instance_id] = _Execution(instance, self._store.history(instance_id))
             if len(self._executions) > _CACHED_EXECUTIONS:
                 self._executions.popitem(last=False)
         self._executions.move_to_end(instance_id)
         return execution
 
-    def _take_in(self, execution: _Execution, messages: Sequence[Message]) -> _Intake:
+    def _take_in(self, execution: _Execution) -> _Intake:
+        """Sort out which of the messages for an instance are events of this turn."""
         instance = execution.instance
         intake = _Intake(suspended=instance.status == "Suspended")
         first_turn = not execution.events
         if first_turn:
-            intake.events.append(self._execution_started(instance))
-        waits = {name: list(names) for name, names in execution.waits.items()}
-        still_open = set(execution.open)
-        for message in messages:
+            started = {"Name": instance.name, "Version": instance.version, "Input": json.loads(instance.input)}
+            intake.events.append(self._event(EventType.EXECUTION_STARTED, **started))
+        waits = json.loads(instance.waits)
+        for message in self._store.messages(instance.instance_id):
             event = message.event
             event_type = event["EventType"]
-            if message.execution_id not in (None, instance.execution_id):
-                intake.taken.append(message.sequence)
-                continue
-            if event_type == EventType.EXECUTION_TERMINATED:
-                intake.terminated = event
-            elif first_turn or (intake.suspended and event_type != EventType.EXECUTION_RESUMED):
-                intake.left = True
-                continue
-            elif event_type in (EventType.EXECUTION_SUSPENDED, EventType.EXECUTION_RESUMED):
-                intake.suspended = event_type == EventType.EXECUTION_SUSPENDED
-            elif event_type == EventType.EVENT_RAISED:
-                # Kept until it is waited for: the SDK itself would remember only one early event of each name. Its
-                # lookup minds the case of names, which Azure's does not.
-                names = waits.get(event["Name"].lower())
-                if not names:
+            if message.execution_id in (None, instance.execution_id):
+                if event_type == EventType.EXECUTION_TERMINATED:
+                    intake.terminated = event
+                elif first_turn or (intake.suspended and event_type != EventType.EXECUTION_RESUMED):
                     intake.left = True
                     continue
-                event["Name"] = names.pop()
-            elif event_type in COMPLETIONS:
-                task_id = event[COMPLETIONS[EventType(event_type)]]
-                if task_id not in still_open:
-                    intake.taken.append(message.sequence)
-                    continue
-                still_open.discard(task_id)
+                elif event_type in (EventType.EXECUTION_SUSPENDED, EventType.EXECUTION_RESUMED):
+                    intake.suspended = event_type == EventType.EXECUTION_SUSPENDED
+                elif event_type == EventType.EVENT_RAISED:
+                    # Kept until it is waited for: the SDK itself would remember only one early event of each name. Its
+                    # lookup minds the case of names, which Azure's does not.
+                    name = next((name for name in reversed(waits) if name.lower() == event["Name"].lower()), None)
+                    if name is None:
+                        intake.left = True
+                        continue
+                    waits.remove(name)
+                    event["Name"] = name
+                intake.events.append(event)
             intake.taken.append(message.sequence)
-            intake.events.append(event)
             if intake.terminated is not None:
                 break
         return intake
@@ -493,8 +467,8 @@ class Engine:
 
     def _follow(
         self, execution: _Execution, state: Mapping[str, Any], new: Sequence[Mapping[str, Any]]
-    ) -> tuple[list[Command], list[int]]:
-        """Walk on over the new events; returns the new work and cancelled timers. Raises `OrchestrationError`."""
+    ) -> tuple[Walk, list[Command], list[int]]:
+        """Walk on over the new events; returns the new work and cancelled timers, too. Raises `OrchestrationError`."""
         actions = state["actions"][0] if state["actions"] else []
         walk = execution.walk
         cancelled = walk.extend(actions) if walk is not None else None
@@ -506,13 +480,13 @@ class Engine:
         for event in new:
             walk.feed(event)
         commands = walk.end_turn()
-        execution.open, execution.waits = walk.open.keys(), walk.waits
         if (error := state.get("error")) is not None:
             raise OrchestrationError(f"Orchestrator function '{execution.instance.name}' failed: {error}")
         if not state["isDone"]:
             for command in commands:
                 self._check(command)
-        return commands, cancelled
+        execution.instance.waits = json.dumps(walk.waits)
+        return walk, commands, cancelled
 
     def _check(self, command: Command) -> None:
         if command.kind == "activity" and command.name.lower() not in self._activity_functions:
@@ -546,7 +520,6 @@ class Engine:
             scheduled = [self._event(**command.event()) for command in commands]
             self._record(execution, [*intake.events, *scheduled, self._event(EventType.ORCHESTRATOR_COMPLETED)])
             instance.status = "Suspended" if intake.suspended else "Running"
-            instance.waits = json.dumps([name for names in execution.waits.values() for name in names])
             self._save(instance, state)
         self._activities.extend(activities)
         if any(command.kind == "timer" for command in commands):
@@ -577,7 +550,6 @@ class Engine:
     ) -> None:
         """Write down the end of an orchestration, and tell its parent."""
         instance = execution.instance
-        parent = json.loads(instance.parent) if instance.parent else None
         with self._store.transaction():
             self._store.discard_all(instance.instance_id)
             completed = self._event(EventType.EXECUTION_COMPLETED, OrchestrationStatus=status, Result=output_json)
@@ -585,14 +557,14 @@ class Engine:
             self._store.cancel_timers(instance.instance_id)
             instance.status, instance.output, instance.waits = status, output_json, "[]"
             self._save(instance, state)
-            if parent is not None:
-                self._tell_parent(parent, instance)
+            parent_id = self._tell_parent(instance) if instance.parent else None
         self._executions.pop(instance.instance_id, None)
         logger.info("Orchestration '%s' (%s) ended: %s", instance.instance_id, instance.name, status)
-        if parent is not None:
-            self._make_ready([parent["instance_id"]])
+        self._make_ready([parent_id] if parent_id else ())
 
-    def _tell_parent(self, parent: Mapping[str, Any], child: Instance) -> None:
+    def _tell_parent(self, child: Instance) -> str:
+        """Send a parent the outcome of its sub-orchestration; returns the parent's id."""
+        parent = json.loads(child.parent or "{}")
         event = self._event(
             EventType.SUB_ORCHESTRATION_COMPLETED, TaskScheduledId=parent["task_id"], Result=child.output
         )
@@ -601,14 +573,10 @@ class Engine:
             event["Reason"] = json.loads(child.output or "null")
             event["Details"] = f"The sub-orchestration '{child.instance_id}' ended as {child.status}"
         self._store.send(parent["instance_id"], parent["execution_id"], event)
+        return str(parent["instance_id"])
 
     def _start_child(self, parent: Instance, command: Command) -> str:
         """Start a sub-orchestration; returns the id of the instance that has something to do now."""
-        link = {
-            "instance_id": parent.instance_id,
-            "execution_id": parent.execution_id,
-            "task_id": command.task_id,
-        }
         new_id = command.instance_id or child_id(parent, command.task_id)
         try:
             # The input is a JSON text already, and stays a text in JSON: so Azure hands it on.
@@ -618,7 +586,7 @@ class Engine:
                 new_id,
                 command.version,
                 trace_json=parent.trace,
-                parent_json=json.dumps(link),
+                parent_json=_link(parent, command.task_id),
             )
         except InstanceExistsError as error:
             failed = self._event(
@@ -641,7 +609,7 @@ class Engine:
         function = self._orchestrators.get(name.lower())
         if function is None:
             raise UnknownFunctionError("orchestrator", name, self._orchestrators)
-        existing = self._store.instance(instance_id)
+        existing = self._instance(instance_id)
         if existing is not None:
             if not existing.finished:
                 raise InstanceExistsError(existing)
@@ -664,43 +632,45 @@ class Engine:
         self._store.save(instance)
         return instance
 
-    async def _plan_rewind(self, instance: Instance) -> list[_Rewind]:
-        """Find the failures in the history of an instance, and in those of the sub-orchestrations that failed it."""
-        execution = self._load(instance)
-        events = [json.loads(text) for text in execution.events]
-        walk = Walk()
-        if (function := self._orchestrators.get(instance.name.lower())) is not None:
-            # Only a walk knows which attempts and timers belong to one call with retries.
-            actions = _parse_state(await self._replay(function, execution, []))["actions"]
-            walk = Walk(actions[0] if actions else ())
-            for event in events:
-                walk.feed(event)
-        plan = _Rewind(instance, events, walk.failed)
-        plans = [plan]
-        for event in events:
-            if event["EventType"] == EventType.SUB_ORCHESTRATION_CREATED and event["EventId"] in walk.failed:
-                child = self._store.instance(event["InstanceId"] or child_id(instance, event["EventId"]))
-                if child is not None and child.status == "Failed":
-                    plan.rewound_children.add(event["EventId"])
-                    plans += await self._plan_rewind(child)
-        return plans
+    def _rewind(self, instance: Instance, reason: str) -> list[str]:
+        """Take what failed an instance out of its history, so that it runs again; what was under way then goes on.
 
-    def _rewind(self, plan: _Rewind, reason: str) -> None:
-        """Take the failures out of a history; sub-orchestrations that are rewound themselves stay scheduled."""
-        instance = plan.instance
-        kept = []
-        for event in plan.events:
+        Sub-orchestrations that failed it are rewound themselves. Returns the ids of the instances that have work now.
+        """
+        instance_id = instance.instance_id
+        events = [json.loads(text) for text in self._store.history(instance_id)]
+        failed, open_tasks = unfinished_tasks(events)
+        kept, ready = [], [instance_id]
+        for event in events:
             event_type = event["EventType"]
             task_id = event[COMPLETIONS.get(event_type, "EventId")]
-            child = event_type == EventType.SUB_ORCHESTRATION_CREATED and task_id in plan.rewound_children
-            if (task_id not in plan.failed or child) and event_type != EventType.EXECUTION_COMPLETED:
-                kept.append(json.dumps(event))
-        self._store.clear_history(instance.instance_id)
-        self._store.append(instance.instance_id, 0, kept)
-        self._executions.pop(instance.instance_id, None)
+            if event_type == EventType.SUB_ORCHESTRATION_CREATED and task_id in failed | open_tasks:
+                child = self._instance(event["InstanceId"] or child_id(instance, task_id))
+                if child is None or child.parent != _link(instance, task_id):
+                    continue
+                if child.status == "Failed" and event["RetryOf"] is None:
+                    ready += self._rewind(child, reason)
+                elif task_id in failed:
+                    continue
+                elif child.finished:
+                    self._tell_parent(child)
+            elif task_id in failed or event_type == EventType.EXECUTION_COMPLETED:
+                continue
+            elif event_type == EventType.TIMER_CREATED and task_id in open_tasks:
+                self._store.add_timer(instance, task_id, event["FireAt"])
+            elif (
+                event_type == EventType.TASK_SCHEDULED
+                and task_id in open_tasks
+                and not self._store.has_activity(instance, task_id)
+            ):
+                self._activities.append(self._store.add_activity(instance, task_id, event["Name"], event["Input"]))
+            kept.append(json.dumps(event))
+        self._store.clear_history(instance_id)
+        self._store.append(instance_id, 0, kept)
         instance.status, instance.output = "Running", None
         self._save(instance)
-        self._store.send(instance.instance_id, None, self._event(EventType.GENERIC, Data=reason))
+        self._store.send(instance_id, None, self._event(EventType.GENERIC, Data=reason))
+        return ready
 
     # Small things
 
@@ -724,17 +694,8 @@ class Engine:
         self._store.append(execution.instance.instance_id, len(execution.events), texts)
         execution.events += texts
 
-    def _execution_started(self, instance: Instance) -> dict[str, Any]:
-        return self._event(
-            EventType.EXECUTION_STARTED, Name=instance.name, Version=instance.version, Input=json.loads(instance.input)
-        )
-
     def _event(self, EventType: int, EventId: int = -1, **fields: Any) -> dict[str, Any]:  # noqa: N803  as on the wire
         return {"EventType": EventType, "EventId": EventId, "Timestamp": self._now(), **fields}
-
-    def _trace_of(self, instance_id: str) -> dict[str, str]:
-        instance = self._store.instance(instance_id)
-        return dict(json.loads(instance.trace)) if instance is not None else {}
 
     def _now(self) -> str:
         return format_time(self._clock.now())
@@ -745,15 +706,10 @@ def child_id(parent: Instance, task_id: int) -> str:
     return f"{parent.execution_id}:{task_id:04x}"
 
 
-def _open_tasks(events: Sequence[str]) -> set[int]:
-    """The ids of tasks that a history has scheduled and not ended."""
-    tasks: set[int] = set()
-    for event in map(json.loads, events):
-        if (key := COMPLETIONS.get(event["EventType"])) is not None:
-            tasks.discard(event[key])
-        elif event["EventId"] >= 0:
-            tasks.add(event["EventId"])
-    return tasks
+def _link(parent: Instance, task_id: int) -> str:
+    """How a sub-orchestration remembers the task that it is, as JSON."""
+    link = {"instance_id": parent.instance_id, "execution_id": parent.execution_id, "task_id": task_id}
+    return json.dumps(link)
 
 
 def _parse_state(outcome: Outcome) -> dict[str, Any]:

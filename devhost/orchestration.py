@@ -8,7 +8,7 @@ is new work. A walk can be continued: feeding it the next turn's events costs no
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from typing import Any
@@ -103,10 +103,14 @@ class NonDeterminismError(OrchestrationError):
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """Work that the orchestrator asked for: an activity, a sub-orchestration or a timer, under the SDK's task id."""
+    """Work that the orchestrator asked for: an activity, a sub-orchestration or a timer, under the SDK's task id.
+
+    `retry_of` is the id of the first attempt, for every attempt of a call with retries and the timers between them.
+    """
 
     task_id: int
     kind: str
+    retry_of: int | None = None
     name: str = ""
     input: str | None = None
     instance_id: str | None = None
@@ -117,6 +121,7 @@ class Command:
     def event(self) -> dict[str, Any]:
         """The history event that records that the work was scheduled, without its time."""
         event: dict[str, Any] = {"EventType": _EVENT_OF_KIND[self.kind], "EventId": self.task_id}
+        event["RetryOf"] = self.retry_of
         if self.kind == "timer":
             return event | {"FireAt": self.fire_at}
         event |= {"Name": self.name, "Version": self.version, "Input": self.input}
@@ -145,14 +150,10 @@ class _Node:
 
 
 @dataclass(slots=True, eq=False)
-class _Any(_Node):
-    def child_finished(self, *, failed: bool) -> None:
-        self.finish(failed=failed)
+class _Group(_Node):
+    """Ends when `remaining` of its children have ended, or one has failed."""
 
-
-@dataclass(slots=True, eq=False)
-class _All(_Node):
-    remaining: int = 0
+    remaining: int = 1
 
     def child_finished(self, *, failed: bool) -> None:
         self.remaining -= 1
@@ -169,13 +170,13 @@ class _Retry(_Node):
 
     walk: "Walk"
     action: Mapping[str, Any]
-    task_ids: list[int] = field(default_factory=list)
+    first_id: int | None = None
     attempts: int = 0
     pausing: bool = False
 
     def attempt(self) -> None:
         self.attempts += 1
-        self.task_ids.append(self.walk.schedule_call(self.action, self))
+        self.walk.schedule_call(self.action, self)
 
     def child_finished(self, *, failed: bool) -> None:
         options = self.action["retryOptions"]
@@ -183,11 +184,10 @@ class _Retry(_Node):
             if failed:
                 self.pausing = True
                 delay = timedelta(milliseconds=options["firstRetryIntervalInMilliseconds"])
-                self.task_ids.append(self.walk.schedule_timer(format_time(self.walk.now + delay), self))
+                self.walk.schedule_timer(format_time(self.walk.now + delay), self)
             else:
                 self.finish(failed=False)
         elif self.attempts >= options["maxNumberOfAttempts"]:
-            self.walk.failed.update(self.task_ids)
             self.finish(failed=True)
         else:
             self.pausing = False
@@ -197,25 +197,27 @@ class _Retry(_Node):
 class Walk:
     """One execution's history and actions, walked side by side.
 
-    `open` maps the ids of unfinished tasks to their commands; `waits` holds the names of the external events waited
-    for, by their lower-case form, one entry for each wait; `failed` the ids of the tasks whose failure user code saw;
-    `continue_as_new` the action by that name once it was reached.
+    `open` maps the ids of unfinished tasks to their commands; `continue_as_new` is the action by that name once it was
+    reached.
     """
 
     def __init__(self, actions: Sequence[Mapping[str, Any]] = ()) -> None:
         self.open: dict[int, Command] = {}
-        self.waits: defaultdict[str, list[str]] = defaultdict(list)
-        self.failed: set[int] = set()
         self.continue_as_new: Mapping[str, Any] | None = None
         self.now = datetime.min.replace(tzinfo=UTC)
         self._actions: list[Mapping[str, Any]] = list(actions)
         self._reached = 0
         self._head: _Node | None = None
         self._nodes: dict[int, _Node] = {}
-        self._waiting: defaultdict[str, list[_Node]] = defaultdict(list)
+        self._waiting: defaultdict[str, list[tuple[str, _Node]]] = defaultdict(list)
         self._commands: dict[int, Command] = {}
         self._unrecorded: dict[int, Command] = {}
         self._timers: defaultdict[int, list[int]] = defaultdict(list)
+
+    @property
+    def waits(self) -> list[str]:
+        """The names of the external events waited for, one entry for each wait."""
+        return [name for waiting in self._waiting.values() for name, _ in waiting]
 
     def extend(self, actions: Sequence[Mapping[str, Any]]) -> list[int] | None:
         """Take the longer list of actions that the SDK returned after the next turn.
@@ -248,12 +250,8 @@ class Walk:
         elif event_type == EventType.EVENT_RAISED:
             self._raise(event["Name"].lower())
         elif (key := COMPLETIONS.get(event_type)) and (node := self._nodes.pop(event[key], None)):
-            task_id = event[key]
-            del self.open[task_id]
-            failed = event_type in FAILURES
-            if failed and not isinstance(node.parent, _Retry):
-                self.failed.add(task_id)
-            node.finish(failed=failed)
+            del self.open[event[key]]
+            node.finish(failed=event_type in FAILURES)
             self._advance()
 
     def end_turn(self) -> list[Command]:
@@ -265,11 +263,10 @@ class Walk:
         return commands
 
     def _raise(self, name: str) -> None:
-        while not self.waits[name] and self._reached < len(self._actions):
+        while not self._waiting[name] and self._reached < len(self._actions):
             self._reach_next()
-        if self.waits[name]:
-            self.waits[name].pop()
-            self._waiting[name].pop().finish(failed=False)
+        if self._waiting[name]:
+            self._waiting[name].pop()[1].finish(failed=False)
             self._advance()
 
     def _advance(self) -> None:
@@ -286,7 +283,7 @@ class Walk:
         node: _Node
         if action_type in (ActionType.WHEN_ANY, ActionType.WHEN_ALL):
             children = action["compoundActions"]
-            node = _Any(parent) if action_type == ActionType.WHEN_ANY else _All(parent, remaining=len(children))
+            node = _Group(parent, remaining=1 if action_type == ActionType.WHEN_ANY else len(children))
             for child in children:
                 self._build(child, node)
             # Without children, all of them were scheduled before; their own ends move user code on.
@@ -303,9 +300,8 @@ class Walk:
             return self._nodes[task_id]
         if action_type == ActionType.WAIT_FOR_EXTERNAL_EVENT:
             name = action["externalEventName"]
-            self.waits[name.lower()].append(name)
             node = _Node(parent)
-            self._waiting[name.lower()].append(node)
+            self._waiting[name.lower()].append((name, node))
             return node
         if action_type == ActionType.CONTINUE_AS_NEW:
             self.continue_as_new = action
@@ -318,22 +314,24 @@ class Walk:
     def schedule_call(self, action: Mapping[str, Any], parent: _Node | None) -> int:
         """Give the next task id to a call of an activity or a sub-orchestrator."""
         sub = action["actionType"] in (ActionType.CALL_SUB_ORCHESTRATOR, ActionType.CALL_SUB_ORCHESTRATOR_WITH_RETRY)
-        command = Command(
-            len(self._commands),
+        return self._schedule(
+            parent,
             "sub-orchestration" if sub else "activity",
             name=action["functionName"],
             input=action.get("input"),
             instance_id=action.get("instanceId") or None,
             version=action.get("version") or None,
         )
-        return self._schedule(command, parent)
 
     def schedule_timer(self, fire_at: str, parent: _Node | None, *, cancelled: bool = False) -> int:
         """Give the next task id to a timer."""
-        return self._schedule(Command(len(self._commands), "timer", fire_at=fire_at, cancelled=cancelled), parent)
+        return self._schedule(parent, "timer", fire_at=fire_at, cancelled=cancelled)
 
-    def _schedule(self, command: Command, parent: _Node | None) -> int:
-        task_id = command.task_id
+    def _schedule(self, parent: _Node | None, kind: str, **fields: Any) -> int:
+        task_id, retry_of = len(self._commands), None
+        if isinstance(parent, _Retry):
+            retry_of = parent.first_id = task_id if parent.first_id is None else parent.first_id
+        command = Command(task_id, kind, retry_of, **fields)
         self._commands[task_id] = self._unrecorded[task_id] = self.open[task_id] = command
         self._nodes[task_id] = _Node(parent)
         return task_id
@@ -354,6 +352,31 @@ class Walk:
         for task_id, timer in zip(self._timers[position], _timers_in(action), strict=True):
             if timer["isCanceled"] and task_id in self.open:
                 yield task_id
+
+
+def unfinished_tasks(events: Sequence[Event]) -> tuple[set[int], set[int]]:
+    """The ids of the tasks that failed an orchestration, and of those that were under way when it failed.
+
+    It failed of what its last turn was told. A call with retries fails with all its attempts and the timers between.
+    """
+    calls = {event["EventId"]: event["RetryOf"] for event in events if event["EventType"] in SCHEDULING}
+    retried = {task_id for task_id, first_id in calls.items() if first_id is not None}
+    calls |= {task_id: task_id for task_id in calls.keys() - retried}
+    ended: set[int] = set()
+    told: set[int] = set()
+    succeeded: set[int] = set()
+    for event in events:
+        event_type = event["EventType"]
+        if event_type == EventType.ORCHESTRATOR_STARTED:
+            told.clear()
+        elif (key := COMPLETIONS.get(event_type)) is not None:
+            task_id = event[key]
+            ended.add(task_id)
+            told.add(calls[task_id])
+            if event_type not in FAILURES and not (event_type == EventType.TIMER_FIRED and task_id in retried):
+                succeeded.add(calls[task_id])
+    failed = {task_id for task_id, call in calls.items() if call in told - succeeded}
+    return failed, calls.keys() - ended - failed
 
 
 def _timers_in(action: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -3,13 +3,15 @@
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-# Counts the changes of the schema; a file of another version is refused.
-_VERSION = 1
+# Marks the file as this host's ("devh"), and counts the changes of what is in it; any other file is refused.
+_APPLICATION_ID = 0x64657668
+_VERSION = 2
 
 _SCHEMA = f"""
 BEGIN;
@@ -59,6 +61,7 @@ CREATE TABLE timers (
     PRIMARY KEY (instance_id, task_id)
 ) WITHOUT ROWID;
 CREATE INDEX timers_by_due ON timers (due);
+PRAGMA application_id = {_APPLICATION_ID};
 PRAGMA user_version = {_VERSION};
 COMMIT;
 """
@@ -94,6 +97,9 @@ class Instance:
         return self.status in FINISHED
 
 
+_columns_of = attrgetter(*(column.name for column in fields(Instance)))
+
+
 @dataclass(frozen=True, slots=True)
 class Activity:
     """An activity that was asked for and whose result is not recorded yet."""
@@ -119,22 +125,11 @@ class Store:
     """The state file. Every method that writes belongs into a `transaction`; all calls come from one thread."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._database = sqlite3.connect(path, isolation_level=None, timeout=0.5)
         try:
-            # One process owns the file: faster, and a second host is noticed. A commit survives the end of the
-            # process without waiting for the disk; only a power cut may undo the last ones.
-            self._database.executescript(
-                "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL"
-            )
-            (version,) = self._database.execute("PRAGMA user_version").fetchone()
-            if version == 0:
-                self._database.executescript(_SCHEMA)
-            elif version != _VERSION:
-                raise StateError(f"the state file {path} is of another version of this host: delete it")
-        except sqlite3.OperationalError as error:
-            self._database.close()
-            raise StateError(f"the state file {path} can't be opened ({error}): is another host running?") from error
+            self._database = _open(path)
+        except (OSError, sqlite3.DatabaseError) as error:
+            hint = ": is another host running?" if "locked" in str(error) else ""
+            raise StateError(f"the state file {path} can't be used ({error}){hint}") from error
 
     def close(self) -> None:
         """Close the file."""
@@ -161,22 +156,7 @@ class Store:
     def save(self, instance: Instance) -> None:
         """Write an instance, new or changed."""
         self._database.execute(
-            "INSERT OR REPLACE INTO instances VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                instance.instance_id,
-                instance.execution_id,
-                instance.name,
-                instance.version,
-                instance.status,
-                instance.input,
-                instance.output,
-                instance.custom_status,
-                instance.created,
-                instance.updated,
-                instance.parent,
-                instance.waits,
-                instance.trace,
-            ),
+            "INSERT OR REPLACE INTO instances VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", _columns_of(instance)
         )
 
     def find(
@@ -184,38 +164,28 @@ class Store:
         *,
         statuses: Sequence[str] = (),
         created_from: str = "",
-        created_to: str = "",
+        created_to: str = "9999",
         prefix: str = "",
         after: str = "",
         limit: int = -1,
     ) -> list[Instance]:
         """Instances by status, time of creation (both ends included) and id; sorted by id, beginning behind `after`."""
-        conditions: list[str] = ["instance_id > ?"]
-        values: list[str | int] = [after]
-        if statuses:
-            conditions.append(f"status IN ({', '.join('?' * len(statuses))})")
-            values += statuses
-        if created_from:
-            conditions.append("created >= ?")
-            values.append(created_from)
-        if created_to:
-            conditions.append("created <= ?")
-            values.append(created_to)
-        if prefix:
-            conditions.append("substr(instance_id, 1, ?) = ?")
-            values += [len(prefix), prefix]
+        wanted = json.dumps(statuses)
         rows = self._database.execute(
-            f"SELECT * FROM instances WHERE {' AND '.join(conditions)} ORDER BY instance_id LIMIT ?",  # noqa: S608
-            (*values, limit),
+            "SELECT * FROM instances WHERE instance_id > ? AND created BETWEEN ? AND ? "
+            "AND substr(instance_id, 1, ?) = ? AND (? = '[]' OR status IN (SELECT value FROM json_each(?))) "
+            "ORDER BY instance_id LIMIT ?",
+            (after, created_from, created_to, len(prefix), prefix, wanted, wanted, limit),
         )
         return [Instance(*row) for row in rows]
 
     def recent(self, statuses: Sequence[str], *, limit: int, offset: int) -> list[Instance]:
         """Instances with one of the statuses, or with any if none is given; the newest first."""
-        condition = f"WHERE status IN ({', '.join('?' * len(statuses))})" if statuses else ""
+        wanted = json.dumps(statuses)
         rows = self._database.execute(
-            f"SELECT * FROM instances {condition} ORDER BY created DESC, instance_id LIMIT ? OFFSET ?",  # noqa: S608
-            (*statuses, limit, offset),
+            "SELECT * FROM instances WHERE ? = '[]' OR status IN (SELECT value FROM json_each(?)) "
+            "ORDER BY created DESC, instance_id LIMIT ? OFFSET ?",
+            (wanted, wanted, limit, offset),
         )
         return [Instance(*row) for row in rows]
 
@@ -294,6 +264,14 @@ class Store:
         """All activities to be run, oldest first."""
         return [Activity(*row) for row in self._database.execute("SELECT * FROM activities ORDER BY sequence")]
 
+    def has_activity(self, instance: Instance, task_id: int) -> bool:
+        """Whether a task's activity is to be run."""
+        key = instance.instance_id, instance.execution_id, task_id
+        found = self._database.execute(
+            "SELECT 1 FROM activities WHERE (instance_id, execution_id, task_id) = (?, ?, ?)", key
+        )
+        return found.fetchone() is not None
+
     def remove_activity(self, activity: Activity) -> bool:
         """Take an activity off the list; false if it isn't there any more."""
         done = self._database.execute("DELETE FROM activities WHERE sequence = ?", (activity.sequence,))
@@ -335,3 +313,25 @@ class Store:
     def dump(self) -> str:
         """The whole state as text, for a search through it."""
         return "\n".join(self._database.iterdump())
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as on_failure:
+        database = sqlite3.connect(path, isolation_level=None, timeout=0.5)
+        on_failure.callback(database.close)
+        # One process owns the file: faster, and a second host is noticed.
+        database.execute("PRAGMA locking_mode=EXCLUSIVE")
+        tables, mark, version = database.execute(
+            "SELECT (SELECT count(*) FROM sqlite_schema), * FROM pragma_application_id, pragma_user_version"
+        ).fetchone()
+        if tables and mark != _APPLICATION_ID:
+            raise StateError(f"the state file {path} is not one of this host's: choose another")
+        if tables and version != _VERSION:
+            raise StateError(f"the state file {path} is of another version of this host: delete it")
+        # A commit survives the end of the process without waiting for the disk; only a power cut may undo the last ones.
+        database.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL")
+        if not tables:
+            database.executescript(_SCHEMA)
+        on_failure.pop_all()
+    return database

@@ -594,7 +594,7 @@ async def test_rewind_runs_again_what_failed_and_not_what_succeeded(durable: Dur
     instance = await durable.run(fragile)
     assert instance.status == "Failed"
 
-    await durable.engine.rewind(instance.instance_id, "repaired")
+    durable.engine.rewind(instance.instance_id, "repaired")
     await durable.settle()
 
     assert durable.output(instance.instance_id) == [2, "fine", 6]
@@ -611,7 +611,7 @@ async def test_rewind_begins_the_attempts_of_a_call_with_retries_anew(durable: D
     instance = await durable.run(fragile)
     assert instance.status == "Failed"
 
-    await durable.engine.rewind(instance.instance_id, "repaired")
+    durable.engine.rewind(instance.instance_id, "repaired")
 
     assert (await durable.finish(instance.instance_id)).output == '"fine"'
 
@@ -631,11 +631,70 @@ async def test_rewind_goes_into_failed_sub_orchestrations(durable: Durable) -> N
     instance = await durable.run(parent)
     assert instance.status == "Failed"
 
-    await durable.engine.rewind(instance.instance_id, "repaired")
+    durable.engine.rewind(instance.instance_id, "repaired")
     await durable.settle()
 
     assert durable.output(instance.instance_id) == "fine"
     assert [name for name, _ in durable.app.calls] == ["double", "moody", "moody"]
+
+
+async def test_rewind_does_not_wait_for_what_ended_while_the_orchestration_had_failed(durable: Durable) -> None:
+    failing_at_first(durable, 1)
+    released = asyncio.Event()
+
+    @durable.app.activity
+    async def slow(value: int) -> int:
+        await released.wait()
+        return value
+
+    @durable.app.orchestrator
+    def child(context: Context) -> Steps:
+        return (yield context.call_activity("slow", 2))
+
+    @durable.app.orchestrator
+    def parent(context: Context) -> Steps:
+        tasks = [context.call_activity(name, 1) for name in ("moody", "slow")]
+        tasks.append(context.call_sub_orchestrator("child"))
+        tasks.append(context.create_timer(context.current_utc_datetime + timedelta(minutes=1)))
+        results = yield context.task_all(tasks)
+        return results[:3]
+
+    instance_id = durable.start(parent)
+    assert (await durable.engine.wait(instance_id)).status == "Failed"
+    released.set()
+    await durable.advance(60)
+
+    durable.engine.rewind(instance_id, "repaired")
+
+    assert (await durable.finish(instance_id)).output == '["fine", 1, 2]'
+
+
+async def test_rewind_waits_for_what_is_still_running(durable: Durable) -> None:
+    failing_at_first(durable, 1)
+    released = asyncio.Event()
+
+    @durable.app.activity
+    async def slow(value: int) -> int:
+        await released.wait()
+        return value
+
+    @durable.app.orchestrator
+    def child(context: Context) -> Steps:
+        return (yield context.call_activity("slow", 2))
+
+    @durable.app.orchestrator
+    def parent(context: Context) -> Steps:
+        tasks = [context.call_activity(name, 1) for name in ("moody", "slow")]
+        return (yield context.task_all([*tasks, context.call_sub_orchestrator("child")]))
+
+    instance_id = durable.start(parent)
+    assert (await durable.engine.wait(instance_id)).status == "Failed"
+
+    durable.engine.rewind(instance_id, "repaired")
+    released.set()
+
+    assert (await durable.finish(instance_id)).output == '["fine", 1, 2]'
+    assert [call for call in durable.app.calls if call[0] == "slow"] == [("slow", 1), ("slow", 2)]
 
 
 async def test_only_a_failed_orchestration_can_be_rewound(durable: Durable, listener: str) -> None:
@@ -643,7 +702,7 @@ async def test_only_a_failed_orchestration_can_be_rewound(durable: Durable, list
     await durable.settle()
 
     with pytest.raises(InstanceGoneError):
-        await durable.engine.rewind(instance_id, "why not")
+        durable.engine.rewind(instance_id, "why not")
 
 
 # What is not emulated, and what must not happen

@@ -71,7 +71,7 @@ def test_waits_for_events_take_no_number() -> None:
     walk, commands = walked([together(ActionType.WHEN_ANY, event("Go"), call("a"), event("Stop"), call("b"))])
 
     assert numbered(commands) == [(0, "a"), (1, "b")]
-    assert {name: waits for name, waits in walk.waits.items() if waits} == {"go": ["Go"], "stop": ["Stop"]}
+    assert walk.waits == ["Go", "Stop"]
 
 
 def test_the_pause_and_the_attempts_of_a_retry_are_numbered_as_they_happen() -> None:
@@ -84,10 +84,10 @@ def test_the_pause_and_the_attempts_of_a_retry_are_numbered_as_they_happen() -> 
 
 
 def test_what_follows_a_retry_that_gives_up_is_reached_after_one_more_timer() -> None:
-    walk, commands = walked([retried("a", 1), call("b")], failed(0), fired(1))
+    _, commands = walked([retried("a", 1), call("b")], failed(0), fired(1))
 
     assert numbered(commands) == [(0, "a"), (1, "timer"), (2, "b")]
-    assert walk.failed == {0, 1}
+    assert [command.retry_of for command in commands] == [0, 0, None]
 
 
 def test_when_all_is_over_at_the_first_failure() -> None:
