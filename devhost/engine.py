@@ -88,14 +88,19 @@ class _Execution:
 
 
 @dataclass(slots=True)
-class _Intake:
-    """What a turn takes in: new events, the messages they came from, and whether any were left for later."""
+class _Turn:
+    """A turn of an execution: its new events, the messages they came from, and what the SDK answered.
 
+    `left` says whether messages were left for a later turn, `suspended` how the instance is once this one is over.
+    """
+
+    execution: _Execution
+    suspended: bool
     events: list[dict[str, Any]] = field(default_factory=list)
     taken: list[int] = field(default_factory=list)
     left: bool = False
-    suspended: bool = False
     terminated: dict[str, Any] | None = None
+    state: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def runs_code(self) -> bool:
@@ -117,8 +122,7 @@ class Engine:
         self._orchestrators = app.of_kind(ORCHESTRATION)
         self._activity_functions = app.of_kind(ACTIVITY)
         self._executions: OrderedDict[str, _Execution] = OrderedDict()
-        self._ready: deque[str] = deque()
-        self._queued: set[str] = set()
+        self._ready: OrderedDict[str, None] = OrderedDict()
         self._in_turn: set[str] = set()
         self._activities: deque[Activity] = deque()
         self._running_activities = 0
@@ -174,23 +178,19 @@ class Engine:
 
     def raise_event(self, instance_id: str, name: str, data_json: str) -> None:
         """Send an external event. Raises `InstanceNotFoundError` and `InstanceGoneError`."""
-        self._require_running(instance_id)
-        self._send(instance_id, {"EventType": EventType.EVENT_RAISED, "Name": name, "Input": data_json})
+        self._send(instance_id, EventType.EVENT_RAISED, Name=name, Input=data_json)
 
     def terminate(self, instance_id: str, reason: str) -> None:
         """End an orchestration. Raises `InstanceNotFoundError` and `InstanceGoneError`."""
-        self._require_running(instance_id)
-        self._send(instance_id, {"EventType": EventType.EXECUTION_TERMINATED, "Input": json.dumps(reason)})
+        self._send(instance_id, EventType.EXECUTION_TERMINATED, Input=json.dumps(reason))
 
     def suspend(self, instance_id: str, reason: str) -> None:
         """Halt an orchestration. Raises `InstanceNotFoundError` and `InstanceGoneError`."""
-        self._require_running(instance_id)
-        self._send(instance_id, {"EventType": EventType.EXECUTION_SUSPENDED, "Reason": reason})
+        self._send(instance_id, EventType.EXECUTION_SUSPENDED, Reason=reason)
 
     def resume(self, instance_id: str, reason: str) -> None:
         """Let a suspended orchestration go on. Raises `InstanceNotFoundError` and `InstanceGoneError`."""
-        self._require_running(instance_id)
-        self._send(instance_id, {"EventType": EventType.EXECUTION_RESUMED, "Reason": reason})
+        self._send(instance_id, EventType.EXECUTION_RESUMED, Reason=reason)
 
     def restart(self, instance_id: str, *, new_id: bool) -> Instance:
         """Start an orchestration again, with its input. Raises as `start_instance`, and `InstanceNotFoundError`."""
@@ -257,9 +257,7 @@ class Engine:
 
     def _make_ready(self, instance_ids: Iterable[str]) -> None:
         for instance_id in instance_ids:
-            if instance_id not in self._queued:
-                self._queued.add(instance_id)
-                self._ready.append(instance_id)
+            self._ready[instance_id] = None
         self._pump()
 
     def _pump(self) -> None:
@@ -268,14 +266,13 @@ class Engine:
             return
         postponed = []
         while self._ready and len(self._in_turn) < self._settings.max_orchestrators:
-            instance_id = self._ready.popleft()
+            instance_id, _ = self._ready.popitem(last=False)
             if instance_id in self._in_turn:
                 postponed.append(instance_id)
             else:
-                self._queued.discard(instance_id)
                 self._in_turn.add(instance_id)
                 self._spawn(self._run_turn(instance_id))
-        self._ready.extend(postponed)
+        self._ready.update(dict.fromkeys(postponed))
         while self._activities and self._running_activities < self._settings.max_activities:
             self._running_activities += 1
             self._spawn(self._run_activity(self._activities.popleft()))
@@ -363,39 +360,32 @@ class Engine:
             with self._store.transaction():
                 self._store.discard_all(instance_id)
             return False
-        execution = self._load(instance)
-        intake = self._take_in(execution)
-        if intake.terminated is not None:
-            self._end(execution, intake, "Terminated", intake.terminated["Input"])
+        turn = self._take_in(self._load(instance))
+        if turn.terminated is not None:
+            self._end(turn, "Terminated", turn.terminated["Input"])
             return False
-        if not intake.runs_code:
+        if not turn.runs_code:
             with self._store.transaction():
-                self._store.discard(intake.taken)
-                self._record(execution, intake.events)
-                if intake.events:
-                    instance.status = "Suspended" if intake.suspended else "Running"
+                self._record(turn, turn.events)
+                if turn.events:
+                    instance.status = "Suspended" if turn.suspended else "Running"
                     self._save(instance)
-            return bool(intake.events) and intake.left
-        intake.events.insert(0, self._event(EventType.ORCHESTRATOR_STARTED))
-        function = self._orchestrators.get(instance.name.lower())
-        if function is None:
-            error = str(UnknownFunctionError("orchestrator", instance.name, self._orchestrators))
-            self._end(execution, intake, "Failed", json.dumps(error))
-            return False
-        state = _parse_state(await self._replay(function, execution, intake.events))
+            return bool(turn.events) and turn.left
+        turn.events.insert(0, self._event(EventType.ORCHESTRATOR_STARTED))
         try:
-            walk, commands, cancelled = self._follow(execution, state, intake.events)
+            turn.state = await self._replay(turn)
+            walk, commands, cancelled = self._follow(turn)
         except OrchestrationError as error:
             logger.error("Orchestration '%s' failed: %s", instance_id, error)  # noqa: TRY400  the app's error, not ours
-            self._end(execution, intake, "Failed", json.dumps(str(error)), state)
+            self._end(turn, "Failed", json.dumps(str(error)))
             return False
-        if not state["isDone"]:
-            self._commit(execution, intake, state, commands, cancelled)
-            return intake.left
+        if not turn.state["isDone"]:
+            self._commit(turn, commands, cancelled)
+            return turn.left
         if walk.continue_as_new is not None:
-            self._continue_as_new(execution, intake, walk.continue_as_new, state)
+            self._continue_as_new(turn, walk.continue_as_new)
             return True
-        self._end(execution, intake, "Completed", json.dumps(state.get("output")), state)
+        self._end(turn, "Completed", json.dumps(turn.state.get("output")))
         return False
 
     def _instance(self, instance_id: str) -> Instance | None:
@@ -413,62 +403,67 @@ class Engine:
         self._executions.move_to_end(instance_id)
         return execution
 
-    def _take_in(self, execution: _Execution) -> _Intake:
-        """Sort out which of the messages for an instance are events of this turn."""
+    def _take_in(self, execution: _Execution) -> _Turn:
+        """Sort out which of the messages for an instance are events of its next turn."""
         instance = execution.instance
-        intake = _Intake(suspended=instance.status == "Suspended")
+        turn = _Turn(execution, suspended=instance.status == "Suspended")
         first_turn = not execution.events
         if first_turn:
             started = {"Name": instance.name, "Version": instance.version, "Input": json.loads(instance.input)}
-            intake.events.append(self._event(EventType.EXECUTION_STARTED, **started))
+            turn.events.append(self._event(EventType.EXECUTION_STARTED, **started))
         waits = json.loads(instance.waits)
         for message in self._store.messages(instance.instance_id):
             event = message.event
             event_type = event["EventType"]
             if message.execution_id in (None, instance.execution_id):
                 if event_type == EventType.EXECUTION_TERMINATED:
-                    intake.terminated = event
-                elif first_turn or (intake.suspended and event_type != EventType.EXECUTION_RESUMED):
-                    intake.left = True
+                    turn.terminated = event
+                elif first_turn or (turn.suspended and event_type != EventType.EXECUTION_RESUMED):
+                    turn.left = True
                     continue
                 elif event_type in (EventType.EXECUTION_SUSPENDED, EventType.EXECUTION_RESUMED):
-                    intake.suspended = event_type == EventType.EXECUTION_SUSPENDED
+                    turn.suspended = event_type == EventType.EXECUTION_SUSPENDED
                 elif event_type == EventType.EVENT_RAISED:
                     # Kept until it is waited for: the SDK itself would remember only one early event of each name. Its
                     # lookup minds the case of names, which Azure's does not.
                     name = next((name for name in reversed(waits) if name.lower() == event["Name"].lower()), None)
                     if name is None:
-                        intake.left = True
+                        turn.left = True
                         continue
                     waits.remove(name)
                     event["Name"] = name
-                intake.events.append(event)
-            intake.taken.append(message.sequence)
-            if intake.terminated is not None:
+                turn.events.append(event)
+            turn.taken.append(message.sequence)
+            if turn.terminated is not None:
                 break
-        return intake
+        return turn
 
-    async def _replay(self, function: Function, execution: _Execution, new: Sequence[Mapping[str, Any]]) -> Outcome:
-        instance = execution.instance
-        history = ",".join([*execution.events, *(json.dumps({**event, "IsPlayed": False}) for event in new)])
+    async def _replay(self, turn: _Turn) -> dict[str, Any]:
+        """Have the SDK run the orchestrator against its history; returns its state. Raises `OrchestrationError`."""
+        instance, old = turn.execution.instance, turn.execution.events
+        function = self._orchestrators.get(instance.name.lower())
+        if function is None:
+            raise OrchestrationError(str(UnknownFunctionError("orchestrator", instance.name, self._orchestrators)))
+        history = ",".join([*old, *(json.dumps({**event, "IsPlayed": False}) for event in turn.events)])
         # Without the limits of Azure Storage's timers, which the SDK would have to split, a timer is one task however
         # long it is; so do the other backends of the durable extension.
         context = {
             "instanceId": instance.instance_id,
-            "isReplaying": bool(execution.events),
+            "isReplaying": bool(old),
             "parentInstanceId": json.loads(instance.parent)["instance_id"] if instance.parent else None,
             "upperSchemaVersion": 1,
             "upperSchemaVersionNew": 2,
             "defaultHttpAsyncRequestSleepTimeMillseconds": 30000,
         }
         text = f'{{"history":[{history}],"input":{instance.input},{json.dumps(context)[1:]}'
-        trace = json.loads(instance.trace)
-        return await self._app.invoke(function, TypedData(string=text), reason="Orchestration", trace=trace)
+        outcome = await self._app.invoke(
+            function, TypedData(string=text), reason="Orchestration", trace=json.loads(instance.trace)
+        )
+        return _parse_state(outcome)
 
-    def _follow(
-        self, execution: _Execution, state: Mapping[str, Any], new: Sequence[Mapping[str, Any]]
-    ) -> tuple[Walk, list[Command], list[int]]:
+    def _follow(self, turn: _Turn) -> tuple[Walk, list[Command], list[int]]:
         """Walk on over the new events; returns the new work and cancelled timers, too. Raises `OrchestrationError`."""
+        execution, state = turn.execution, turn.state
         actions = state["actions"][0] if state["actions"] else []
         walk = execution.walk
         cancelled = walk.extend(actions) if walk is not None else None
@@ -477,36 +472,26 @@ class Engine:
             for text in execution.events:
                 walk.feed(json.loads(text))
             cancelled = [task_id for task_id, command in walk.open.items() if command.cancelled]
-        for event in new:
+        for event in turn.events:
             walk.feed(event)
         commands = walk.end_turn()
         if (error := state.get("error")) is not None:
             raise OrchestrationError(f"Orchestrator function '{execution.instance.name}' failed: {error}")
         if not state["isDone"]:
+            callable_names = {"activity": self._activity_functions, "sub-orchestration": self._orchestrators}
             for command in commands:
-                self._check(command)
+                known = callable_names.get(command.kind)
+                if known is not None and command.name.lower() not in known:
+                    kind = "activity" if command.kind == "activity" else "orchestrator"
+                    raise OrchestrationError(str(UnknownFunctionError(kind, command.name, known)))
         execution.instance.waits = json.dumps(walk.waits)
         return walk, commands, cancelled
 
-    def _check(self, command: Command) -> None:
-        if command.kind == "activity" and command.name.lower() not in self._activity_functions:
-            raise OrchestrationError(str(UnknownFunctionError("activity", command.name, self._activity_functions)))
-        if command.kind == "sub-orchestration" and command.name.lower() not in self._orchestrators:
-            raise OrchestrationError(str(UnknownFunctionError("orchestrator", command.name, self._orchestrators)))
-
-    def _commit(
-        self,
-        execution: _Execution,
-        intake: _Intake,
-        state: Mapping[str, Any],
-        commands: Sequence[Command],
-        cancelled: Sequence[int],
-    ) -> None:
+    def _commit(self, turn: _Turn, commands: Sequence[Command], cancelled: Sequence[int]) -> None:
         """Write down a turn after which the orchestration waits for something, then begin its new work."""
-        instance = execution.instance
+        instance = turn.execution.instance
         activities, ready = [], []
         with self._store.transaction():
-            self._store.discard(intake.taken)
             for command in commands:
                 if command.kind == "activity":
                     activities.append(self._store.add_activity(instance, command.task_id, command.name, command.input))
@@ -518,45 +503,36 @@ class Engine:
             for task_id in cancelled:
                 self._store.cancel_timer(instance.instance_id, task_id)
             scheduled = [self._event(**command.event()) for command in commands]
-            self._record(execution, [*intake.events, *scheduled, self._event(EventType.ORCHESTRATOR_COMPLETED)])
-            instance.status = "Suspended" if intake.suspended else "Running"
-            self._save(instance, state)
+            self._record(turn, [*turn.events, *scheduled, self._event(EventType.ORCHESTRATOR_COMPLETED)])
+            instance.status = "Suspended" if turn.suspended else "Running"
+            self._save(instance, turn.state)
         self._activities.extend(activities)
         if any(command.kind == "timer" for command in commands):
             self._wake_timers.set()
         self._make_ready(ready)
 
-    def _continue_as_new(
-        self, execution: _Execution, intake: _Intake, action: Mapping[str, Any], state: Mapping[str, Any]
-    ) -> None:
+    def _continue_as_new(self, turn: _Turn, action: Mapping[str, Any]) -> None:
         """Begin anew with another input; events that nobody has waited for yet stay."""
-        instance = execution.instance
+        instance = turn.execution.instance
         with self._store.transaction():
-            self._store.discard(intake.taken)
+            self._store.discard(turn.taken)
             self._store.clear_history(instance.instance_id)
             self._store.cancel_timers(instance.instance_id)
             instance.execution_id, instance.status, instance.waits = uuid.uuid4().hex, "ContinuedAsNew", "[]"
             instance.input = json.dumps(action.get("input"))
-            self._save(instance, state)
+            self._save(instance, turn.state)
         self._executions.pop(instance.instance_id, None)
 
-    def _end(
-        self,
-        execution: _Execution,
-        intake: _Intake,
-        status: str,
-        output_json: str,
-        state: Mapping[str, Any] | None = None,
-    ) -> None:
+    def _end(self, turn: _Turn, status: str, output_json: str) -> None:
         """Write down the end of an orchestration, and tell its parent."""
-        instance = execution.instance
+        instance = turn.execution.instance
         with self._store.transaction():
-            self._store.discard_all(instance.instance_id)
             completed = self._event(EventType.EXECUTION_COMPLETED, OrchestrationStatus=status, Result=output_json)
-            self._record(execution, [*intake.events, completed])
+            self._record(turn, [*turn.events, completed])
+            self._store.discard_all(instance.instance_id)
             self._store.cancel_timers(instance.instance_id)
             instance.status, instance.output, instance.waits = status, output_json, "[]"
-            self._save(instance, state)
+            self._save(instance, turn.state)
             parent_id = self._tell_parent(instance) if instance.parent else None
         self._executions.pop(instance.instance_id, None)
         logger.info("Orchestration '%s' (%s) ended: %s", instance.instance_id, instance.name, status)
@@ -674,13 +650,11 @@ class Engine:
 
     # Small things
 
-    def _require_running(self, instance_id: str) -> None:
+    def _send(self, instance_id: str, event_type: EventType, **fields: Any) -> None:
         if self.require(instance_id).finished:
             raise InstanceGoneError
-
-    def _send(self, instance_id: str, event: dict[str, Any]) -> None:
         with self._store.transaction():
-            self._store.send(instance_id, None, self._event(**event))
+            self._store.send(instance_id, None, self._event(event_type, **fields))
         self._make_ready([instance_id])
 
     def _save(self, instance: Instance, state: Mapping[str, Any] | None = None) -> None:
@@ -689,8 +663,11 @@ class Engine:
         instance.updated = self._now()
         self._store.save(instance)
 
-    def _record(self, execution: _Execution, events: Sequence[Mapping[str, Any]]) -> None:
+    def _record(self, turn: _Turn, events: Sequence[Mapping[str, Any]]) -> None:
+        """Turn messages into history."""
+        execution = turn.execution
         texts = [json.dumps({**event, "IsPlayed": True}) for event in events]
+        self._store.discard(turn.taken)
         self._store.append(execution.instance.instance_id, len(execution.events), texts)
         execution.events += texts
 

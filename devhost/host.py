@@ -24,6 +24,10 @@ logger = logging.getLogger(__name__)
 
 ADDRESS = "127.0.0.1"
 
+# The host's own paths, which can start and stop anything, and the names by which this machine's browser asks for them.
+_OWN_PATHS = ("/admin/", f"{WEBHOOKS}/")
+_LOCAL_NAMES = ("127.0.0.1", "localhost", "[::1]")
+
 # How long requests in flight may take to end when the host stops, in seconds.
 _SHUTDOWN_GRACE = 0.5
 
@@ -137,11 +141,23 @@ class Host:
                 response.headers["Access-Control-Allow-Credentials"] = "true"
         return response
 
+    def _is_of_this_machine(self, request: web.Request) -> bool:
+        """Whether a request can't come from somebody else's page in this machine's browser.
+
+        The browser says where such a page is from, and if the page's own name was made to point here, asks for that.
+        """
+        name = request.host.rpartition(":")[0] or request.host
+        origin = request.headers.get("Origin")
+        ours = origin is None or origin.partition("://")[2] == request.host or origin in self._local.cors
+        return ours and name in _LOCAL_NAMES
+
     async def _dispatch(self, request: web.Request) -> web.StreamResponse:
         path = request.path
         lower = path.lower()
         if path.startswith(self._rpc_path):
             return await self._durable.handle(request, path[len(self._rpc_path) :])
+        if lower.startswith(_OWN_PATHS) and self.keys is None and not self._is_of_this_machine(request):
+            return web.Response(status=403)
         if lower.startswith(f"{WEBHOOKS}/"):
             if self.keys is not None and not self.keys.admit_system(key_of(request)):
                 return web.Response(status=401)

@@ -329,7 +329,7 @@ def _open(path: Path) -> sqlite3.Connection:
             raise StateError(f"the state file {path} is not one of this host's: choose another")
         if tables and version != _VERSION:
             raise StateError(f"the state file {path} is of another version of this host: delete it")
-        # A commit survives the end of the process without waiting for the disk; only a power cut may undo the last ones.
+        # A commit survives the end of the process without waiting for the disk; a power cut may undo the last ones.
         database.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL")
         if not tables:
             database.executescript(_SCHEMA)

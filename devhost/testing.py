@@ -92,29 +92,18 @@ class RunningHost:
 
     def start(self, orchestrator: str, value: Any = None, *, instance_id: str | None = None) -> str:
         """Start an orchestration with a JSON value as its input, as the SDK's client does; returns its id."""
-
-        async def start() -> str:
-            # The SDK's client sends JSON inside a JSON text.
-            input_json = json.dumps(None if value is None else json.dumps(value))
-            return self._host.engine.start_instance(orchestrator, input_json, instance_id=instance_id).instance_id
-
-        return self._call(start())
+        # The SDK's client sends JSON inside a JSON text.
+        input_json = json.dumps(None if value is None else json.dumps(value))
+        start = self._host.engine.start_instance
+        return self._on_loop(lambda: start(orchestrator, input_json, instance_id=instance_id)).instance_id
 
     def raise_event(self, instance_id: str, name: str, value: Any = None) -> None:
         """Send an external event that carries a JSON value."""
-
-        async def send() -> None:
-            self._host.engine.raise_event(instance_id, name, json.dumps(value))
-
-        self._call(send())
+        self._on_loop(lambda: self._host.engine.raise_event(instance_id, name, json.dumps(value)))
 
     def status(self, instance_id: str) -> Status:
         """The orchestration as it is now. Raises `InstanceNotFoundError`."""
-
-        async def status() -> Status:
-            return _status(self._host.engine.require(instance_id))
-
-        return self._call(status())
+        return self._on_loop(lambda: _status(self._host.engine.require(instance_id)))
 
     def wait(
         self,
@@ -133,33 +122,21 @@ class RunningHost:
 
     def settle(self, patience: float = PATIENCE) -> None:
         """Wait until the engine has nothing left to do but to wait for time, events or callers."""
-        self._call(self._settle(), patience)
+        self._call(self._host.engine.settle(), patience)
 
     def advance(self, seconds: float) -> None:
         """Move durable time forward, fire the timers that are due then, and settle."""
-
-        async def advance() -> None:
-            self._clock.advance(seconds)
-            self._host.engine.fire_timers()
-            await self._settle()
-
-        self._call(advance())
+        self._clock.advance(seconds)
+        self._on_loop(self._host.engine.fire_timers)
+        self.settle()
 
     def history(self, instance_id: str) -> list[dict[str, Any]]:
         """The events of an orchestration's current execution, in the durable protocol's form."""
-
-        async def history() -> list[dict[str, Any]]:
-            return [json.loads(event) for event in self._host.store.history(instance_id)]
-
-        return self._call(history())
+        return [json.loads(event) for event in self._on_loop(lambda: self._host.store.history(instance_id))]
 
     def dump(self) -> str:
         """All that the host keeps on disk, as text: to search it for what must not be there."""
-
-        async def dump() -> str:
-            return self._host.store.dump()
-
-        return self._call(dump())
+        return self._on_loop(lambda: self._host.store.dump())
 
     def lose_result(self, activity: str, times: int = 1) -> None:
         """Lose the next results of an activity after it succeeded, so that it runs again, as after a crash."""
@@ -201,9 +178,6 @@ class RunningHost:
             raise ResultLostError
         return outcome
 
-    async def _settle(self) -> None:
-        await self._host.engine.settle()
-
     async def _wait(self, instance_id: str, until: Callable[[Status], bool] | None, *, skip_timers: bool) -> Status:
         def satisfied(instance: Instance) -> bool:
             return until(_status(instance)) if until is not None else instance.finished
@@ -234,6 +208,12 @@ class RunningHost:
             f"'{instance_id}' is {instance.status}, its custom status {instance.custom_status}, "
             f"events it waits for: {waits}, next timer of all: {due}"
         )
+
+    def _on_loop[T](self, function: Callable[[], T]) -> T:
+        async def call() -> T:
+            return function()
+
+        return self._call(call())
 
     def _call[T](self, work: Coroutine[Any, Any, T], patience: float = PATIENCE) -> T:
         async def limited() -> T:

@@ -128,6 +128,24 @@ def test_the_apps_folder_is_the_working_directory(start_host: StartHost, configu
     assert start_host(configured).client.get("/api/folder").text == str(configured)
 
 
+@pytest.mark.parametrize("path", ["/admin/functions/echo", f"{WEBHOOKS}/orchestrators/waiting"])
+def test_a_page_of_somebody_else_cannot_use_the_hosts_own_routes(
+    start_host: StartHost, configured: Path, path: str
+) -> None:
+    client = start_host(configured).client
+    host = client.base_url.netloc.decode()
+
+    def post(**headers: str) -> int:
+        return client.post(path, json={}, headers=headers).status_code
+
+    assert post(Origin="https://somebody.example") == 403
+    assert post(Origin="null") == 403
+    assert post(Origin=f"http://rebound.example:{client.base_url.port}", Host="rebound.example") == 403
+    assert post(Origin=f"http://{host}") == 202
+    assert post(Origin="http://friend.example") == 202  # local.settings.json lets it
+    assert post() == 202
+
+
 def test_only_the_origins_of_local_settings_may_call_from_a_browser(start_host: StartHost, configured: Path) -> None:
     client = start_host(configured).client
     ask = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-functions-key"}
