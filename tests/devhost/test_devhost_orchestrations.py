@@ -20,7 +20,7 @@ from devhost.engine import (
 from devhost.orchestration import EventType
 from devhost.store import Activity, Instance
 from devhost.worker import Outcome
-from tests.devhost.harness import Context, Durable
+from tests.devhost.harness import Context, Durable, Orchestration
 
 type Steps = Generator[Any, Any, Any]
 
@@ -638,7 +638,8 @@ async def test_rewind_goes_into_failed_sub_orchestrations(durable: Durable) -> N
     assert [name for name, _ in durable.app.calls] == ["double", "moody", "moody"]
 
 
-async def test_rewind_does_not_wait_for_what_ended_while_the_orchestration_had_failed(durable: Durable) -> None:
+def failing_beside_slow_work(durable: Durable) -> tuple[Orchestration, asyncio.Event]:
+    """An orchestrator that fails at first while an activity, a child and a timer go on, and what ends the slow ones."""
     failing_at_first(durable, 1)
     released = asyncio.Event()
 
@@ -659,6 +660,11 @@ async def test_rewind_does_not_wait_for_what_ended_while_the_orchestration_had_f
         results = yield context.task_all(tasks)
         return results[:3]
 
+    return parent, released
+
+
+async def test_rewind_does_not_wait_for_what_ended_while_the_orchestration_had_failed(durable: Durable) -> None:
+    parent, released = failing_beside_slow_work(durable)
     instance_id = durable.start(parent)
     assert (await durable.engine.wait(instance_id)).status == "Failed"
     released.set()
@@ -670,23 +676,7 @@ async def test_rewind_does_not_wait_for_what_ended_while_the_orchestration_had_f
 
 
 async def test_rewind_waits_for_what_is_still_running(durable: Durable) -> None:
-    failing_at_first(durable, 1)
-    released = asyncio.Event()
-
-    @durable.app.activity
-    async def slow(value: int) -> int:
-        await released.wait()
-        return value
-
-    @durable.app.orchestrator
-    def child(context: Context) -> Steps:
-        return (yield context.call_activity("slow", 2))
-
-    @durable.app.orchestrator
-    def parent(context: Context) -> Steps:
-        tasks = [context.call_activity(name, 1) for name in ("moody", "slow")]
-        return (yield context.task_all([*tasks, context.call_sub_orchestrator("child")]))
-
+    parent, released = failing_beside_slow_work(durable)
     instance_id = durable.start(parent)
     assert (await durable.engine.wait(instance_id)).status == "Failed"
 
@@ -695,6 +685,26 @@ async def test_rewind_waits_for_what_is_still_running(durable: Durable) -> None:
 
     assert (await durable.finish(instance_id)).output == '["fine", 1, 2]'
     assert [call for call in durable.app.calls if call[0] == "slow"] == [("slow", 1), ("slow", 2)]
+
+
+async def test_rewind_leaves_failures_alone_that_the_orchestrator_had_dealt_with(durable: Durable) -> None:
+    failing_at_first(durable, 1)
+
+    @durable.app.orchestrator
+    def careful(context: Context) -> Steps:
+        try:
+            yield context.call_activity("refuse", 1)
+        except Exception:  # noqa: BLE001  the SDK raises nothing narrower
+            doubled = yield context.call_activity("double", 2)
+        return [doubled, (yield context.call_activity("moody", 3))]
+
+    instance = await durable.run(careful)
+    assert instance.status == "Failed"
+
+    durable.engine.rewind(instance.instance_id, "repaired")
+
+    assert (await durable.finish(instance.instance_id)).output == '[4, "fine"]'
+    assert [name for name, _ in durable.app.calls] == ["refuse", "double", "moody", "moody"]
 
 
 async def test_only_a_failed_orchestration_can_be_rewound(durable: Durable, listener: str) -> None:
