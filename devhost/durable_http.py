@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
@@ -16,8 +17,8 @@ from devhost.engine import (
     InstanceNotFoundError,
     UnknownFunctionError,
 )
-from devhost.orchestration import COMPLETIONS, SCHEDULING, EventType, OrchestrationError
-from devhost.store import FINISHED, Instance, Store
+from devhost.orchestration import COMPLETIONS, SCHEDULING, EventType
+from devhost.store import STATUSES, Instance, Store
 from devhost.triggers import trace_of
 
 WEBHOOKS = "/runtime/webhooks/durabletask"
@@ -26,7 +27,10 @@ WEBHOOKS = "/runtime/webhooks/durabletask"
 _POLL_AFTER = 5
 _POLL_NEW_AFTER = 10
 
-_DEFAULT_PAGE = 100
+_DEFAULT_PAGE = "100"
+_PAGE = re.compile("[1-9][0-9]{0,3}")
+_SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]+)?")
+_INSTANCE_ID = re.compile(r"[^@/\\#?\x00-\x1f\x7f-\x9f][^/\\#?\x00-\x1f\x7f-\x9f]{0,255}")
 _CONTINUATION = "x-ms-continuation-token"
 _ID_PLACEHOLDER = "INSTANCEID"
 
@@ -38,6 +42,10 @@ _EVENT_NAMES = {
     EventType.SUB_ORCHESTRATION_FAILED: "SubOrchestrationInstanceFailed",
     EventType.GENERIC: "GenericEvent",
 }
+
+
+class _BadArgumentError(Exception):
+    """A part of a request can't be used; the message names it and says what was expected."""
 
 
 class DurableHttp:
@@ -82,7 +90,7 @@ class DurableHttp:
             return web.Response(status=410)
         except InstanceExistsError as error:
             return _error(409, str(error))
-        except (UnknownFunctionError, OrchestrationError) as error:
+        except (UnknownFunctionError, _BadArgumentError) as error:
             return _error(400, "One or more of the arguments submitted is incorrect", str(error))
         return web.Response(status=404)
 
@@ -116,23 +124,24 @@ class DurableHttp:
             input_json = json.dumps(json.loads(body)) if body else "null"
         except ValueError as error:
             return _error(400, "Invalid JSON content", str(error))
-        if instance_id is not None and instance_id.startswith("@"):
-            return _error(400, "Orchestration instance ids must not begin with '@'.")
+        if instance_id is not None and _INSTANCE_ID.fullmatch(instance_id) is None:
+            raise _BadArgumentError(
+                "an instance id has at most 256 characters, none of them / \\ # ? or a control character, and does not "
+                f"begin with @: {instance_id[:256]!r}"
+            )
+        wait = _seconds_to_wait(request)
         version = request.query.get("version")
         instance = self._engine.start_instance(
             name, input_json, instance_id=instance_id, version=version, trace=trace_of(request)
         )
-        return await self._started(request, instance)
+        return await self._started(request, instance, wait)
 
-    async def _started(self, request: web.Request, instance: Instance) -> web.Response:
+    async def _started(self, request: web.Request, instance: Instance, wait: float | None) -> web.Response:
         """Answer with the URLs of a new instance, or, if the caller wants to wait, with its outcome."""
-        wait = request.query.get("timeout")
-        if wait is not None and "pollingInterval" in request.query:
+        if wait is not None:
             try:
-                async with asyncio.timeout(float(wait)):
+                async with asyncio.timeout(wait):
                     ended = await self._engine.wait(instance.instance_id)
-            except ValueError:
-                return _error(400, "timeout must be a number of seconds")
             except TimeoutError:
                 pass
             else:
@@ -144,13 +153,12 @@ class DurableHttp:
         return web.json_response(urls, status=202, headers=headers)
 
     def _list(self, request: web.Request) -> web.Response:
-        try:
-            page = int(request.query.get("top", _DEFAULT_PAGE))
-            conditions = self._conditions(request)
-        except ValueError as error:
-            return _error(400, str(error))
+        top = request.query.get("top", _DEFAULT_PAGE)
+        if _PAGE.fullmatch(top) is None:
+            raise _BadArgumentError(f"top must be a number from 1 to 9999, not '{top}'")
+        page = int(top)
         after = request.headers.get(_CONTINUATION, "")
-        found = self._store.find(**conditions, after=after, limit=page + 1)
+        found = self._store.find(**self._conditions(request), after=after, limit=page + 1)
         show_input = _flag(request, "showInput", default=True)
         statuses = [_status_json(instance, show_input=show_input) for instance in found[:page]]
         token = found[page - 1].instance_id if len(found) > page else ""
@@ -159,12 +167,7 @@ class DurableHttp:
     def _purge_by_filter(self, request: web.Request) -> web.Response:
         if "createdTimeFrom" not in request.query:
             return _error(400, "Please provide value for 'createdTimeFrom' parameter.")
-        try:
-            conditions = self._conditions(request)
-        except ValueError as error:
-            return _error(400, str(error))
-        conditions["statuses"] = [status for status in conditions["statuses"] or FINISHED if status in FINISHED]
-        purged = self._engine.purge([one.instance_id for one in self._store.find(**conditions)])
+        purged = self._engine.purge([one.instance_id for one in self._store.find(**self._conditions(request))])
         return web.json_response({"instancesDeleted": purged}) if purged else web.Response(status=404)
 
     def _status(self, request: web.Request, instance_id: str) -> web.Response:
@@ -208,7 +211,8 @@ class DurableHttp:
                 self._engine.rewind(instance_id, reason)
             case "restart":
                 new_id = _flag(request, "restartWithNewInstanceId", default=True)
-                return await self._started(request, self._engine.restart(instance_id, new_id=new_id))
+                wait = _seconds_to_wait(request)
+                return await self._started(request, self._engine.restart(instance_id, new_id=new_id), wait)
             case _:
                 return web.Response(status=404)
         return web.Response(status=202)
@@ -227,14 +231,19 @@ class DurableHttp:
 
     @staticmethod
     def _conditions(request: web.Request) -> dict[str, Any]:
-        """The filters of a query, as the store's `find` takes them. Raises `ValueError`."""
+        """The filters of a query, as the store's `find` takes them. Raises `_BadArgumentError`."""
         statuses = [
             status for text in request.query.getall("runtimeStatus", []) for status in text.split(",") if status
         ]
+        if unknown := set(statuses).difference(STATUSES):
+            raise _BadArgumentError(f"runtimeStatus must be of {', '.join(STATUSES)}, not '{min(unknown)}'")
         conditions: dict[str, Any] = {"statuses": statuses, "prefix": request.query.get("instanceIdPrefix", "")}
         for name, key in (("createdTimeFrom", "created_from"), ("createdTimeTo", "created_to")):
             if text := request.query.get(name):
-                conditions[key] = format_time(parse_time(text))
+                try:
+                    conditions[key] = format_time(parse_time(text))
+                except ValueError as error:
+                    raise _BadArgumentError(f"{name} must be a time in ISO 8601, not '{text}'") from error
         return conditions
 
 
@@ -282,6 +291,16 @@ def _whole_seconds(time: str) -> str:
 
 def _origin_of(request: web.Request) -> str:
     return str(request.url.origin())
+
+
+def _seconds_to_wait(request: web.Request) -> float | None:
+    """How long the caller wants to wait for the end of what it starts, if at all."""
+    text = request.query.get("timeout")
+    if text is None or "pollingInterval" not in request.query:
+        return None
+    if _SECONDS.fullmatch(text) is None:
+        raise _BadArgumentError(f"timeout must be a number of seconds, not '{text}'")
+    return float(text)
 
 
 def _flag(request: web.Request, name: str, *, default: bool = False) -> bool:

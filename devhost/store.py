@@ -67,6 +67,7 @@ COMMIT;
 """
 
 FINISHED = ("Completed", "Failed", "Terminated", "Canceled")
+STATUSES = ("Pending", "Running", "Suspended", "ContinuedAsNew", *FINISHED)
 
 
 class StateError(Exception):

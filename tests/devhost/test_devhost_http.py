@@ -301,8 +301,33 @@ def test_instances_are_listed_by_prefix_and_status_in_pages(kitchen: httpx.Clien
     )
 
 
-def test_a_filter_that_is_no_time_is_a_bad_request(kitchen: httpx.Client) -> None:
-    assert kitchen.get(f"{WEBHOOKS}/instances?createdTimeFrom=yesterday").status_code == 400
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "instances?createdTimeFrom=yesterday"),
+        ("GET", "instances?createdTimeTo=tomorrow"),
+        ("GET", "instances?runtimeStatus=Walking"),
+        ("GET", "instances?top=0"),
+        ("GET", "instances?top=many"),
+        ("DELETE", "instances?createdTimeFrom=2020-01-01T00:00:00Z&runtimeStatus=Walking"),
+        ("POST", "orchestrators/greet?pollingInterval=1&timeout=nan"),
+    ],
+)
+def test_a_parameter_that_can_not_be_read_is_named(kitchen: httpx.Client, method: str, path: str) -> None:
+    response = kitchen.request(method, f"{WEBHOOKS}/{path}")
+
+    assert response.status_code == 400
+    name, _, value = path.rpartition("?")[2].rpartition("&")[2].partition("=")
+    assert response.json()["ExceptionMessage"].startswith(f"{name} must be ")
+    assert response.json()["ExceptionMessage"].endswith(f"not '{value}'")
+
+
+@pytest.mark.parametrize("instance_id", ["@one", "a%5Cb", "a%23b", "a%3Fb", "a%0Ab", "x" * 257])
+def test_an_id_that_azure_would_refuse_is_refused(kitchen: httpx.Client, instance_id: str) -> None:
+    response = kitchen.post(f"{WEBHOOKS}/orchestrators/greet/{instance_id}")
+
+    assert response.status_code == 400
+    assert "an instance id has at most 256 characters" in response.json()["ExceptionMessage"]
 
 
 def test_an_ended_instance_can_be_purged_once(kitchen: httpx.Client) -> None:
@@ -319,6 +344,7 @@ def test_a_purge_by_filter_needs_a_beginning_and_spares_the_running(kitchen: htt
 
     assert kitchen.delete(base).status_code == 400
     assert kitchen.delete(f"{base}?createdTimeFrom=2999-01-01T00:00:00Z").status_code == 404
+    assert kitchen.delete(f"{base}?createdTimeFrom=2020-01-01T00:00:00Z&runtimeStatus=Running").status_code == 404
     purge = kitchen.delete(f"{base}?createdTimeFrom=2020-01-01T00:00:00Z&runtimeStatus=Failed,Running")
     assert purge.json()["instancesDeleted"] >= 1
     assert kitchen.get(f"{base}/{failed}").status_code == 404
