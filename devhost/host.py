@@ -84,7 +84,7 @@ class Host:
             raise
         self.engine.start()
         server = web.Application(client_max_size=MAX_BODY_BYTES)
-        server.router.add_route("*", "/{path:.*}", self._handle)
+        server.router.add_route("*", "/{path:(?s:.*)}", self._handle)
         self._runner = web.AppRunner(server, access_log=None, shutdown_timeout=_SHUTDOWN_GRACE)
         await self._runner.setup()
         await web.SockSite(self._runner, listener).start()
