@@ -156,7 +156,8 @@ class Host:
         lower = path.lower()
         if path.startswith(self._rpc_path):
             return await self._durable.handle(request, path[len(self._rpc_path) :])
-        if lower.startswith(_OWN_PATHS) and self.keys is None and not self._is_of_this_machine(request):
+        own = path == "/" or lower.startswith(_OWN_PATHS)
+        if own and self.keys is None and not self._is_of_this_machine(request):
             return web.Response(status=403)
         if lower.startswith(f"{WEBHOOKS}/"):
             if self.keys is not None and not self.keys.admit_system(key_of(request)):

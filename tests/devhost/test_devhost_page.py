@@ -4,16 +4,20 @@ import asyncio
 import json
 import uuid
 from collections.abc import AsyncIterator
+from html import unescape
 from pathlib import Path
 
 import httpx
 import pytest
 
+from devhost.orchestration import EventType
+from devhost.store import Instance, Store
 from tests.devhost.chromium import Tab, browse, find_chromium
 from tests.devhost.conftest import StartHost
 
 WEBHOOKS = "/runtime/webhooks/durabletask"
 MARKUP = "<img src=x onerror='window.hacked = 1'>"
+NOON = "2026-01-01T12:00:00.000000Z"
 
 
 def finished(host: httpx.Client, name: str, value: object = None) -> str:
@@ -67,18 +71,99 @@ def test_orchestrations_are_listed_the_newest_first_in_pages_and_by_state(start_
 
 
 def test_an_orchestration_is_shown_with_what_it_was_given_did_and_gave(kitchen: httpx.Client) -> None:
-    text = page(kitchen, instance=finished(kitchen, "greet", {"who": "you"}))
+    text = unescape(page(kitchen, instance=finished(kitchen, "greet", {"who": "you"})))
 
     assert '<span class="state Completed">Completed</span>' in text
     assert "<h3>Custom status</h3><pre>greeting</pre>" in text
-    assert "<h3>Input</h3><pre>{\n  &quot;who&quot;: &quot;you&quot;\n}</pre>" in text
-    assert "<h3>Output</h3><pre>hello {&#x27;who&#x27;: &#x27;you&#x27;}</pre>" in text
+    assert '<h3>Input</h3><pre>{\n  "who": "you"\n}</pre>' in text
+    assert "<h3>Output</h3><pre>hello {'who': 'you'}</pre>" in text
     assert text.count("<rect ") == 1
 
 
 def test_a_failed_task_is_shown_with_its_reason_and_a_sub_orchestration_as_a_link(kitchen: httpx.Client) -> None:
     assert "RuntimeError: it went off" in page(kitchen, instance=finished(kitchen, "failing"))
     assert '<a href="/?instance=' in page(kitchen, instance=finished(kitchen, "tracing"))
+
+
+def hostile(place: str) -> str:
+    """A text that would become an element, whether it is put between tags or into an attribute."""
+    return f"'\"><img alt={place}>"
+
+
+def remember(state: Path, instance: Instance, events: list[dict[str, object]]) -> None:
+    """Leave an orchestration in the state file of a host that is yet to start."""
+    store = Store(state)
+    with store.transaction():
+        store.save(instance)
+        store.append(instance.instance_id, 0, [json.dumps({"Timestamp": NOON, **event}) for event in events])
+    store.close()
+
+
+def test_every_text_of_an_orchestration_is_escaped(start_host: StartHost, tmp_path: Path) -> None:
+    instance = Instance(
+        instance_id=hostile("id"),
+        execution_id="execution",
+        name=hostile("name"),
+        version=hostile("version"),
+        status="Failed",
+        input=json.dumps(hostile("input")),
+        output=json.dumps(hostile("output")),
+        custom_status=json.dumps(hostile("status")),
+        created=NOON,
+        updated=NOON,
+        parent=json.dumps({"instance_id": hostile("parent"), "execution_id": "another", "task_id": 0}),
+        waits=json.dumps([hostile("wait")]),
+    )
+    events: list[dict[str, object]] = [
+        {"EventType": EventType.TASK_SCHEDULED, "EventId": 0, "Name": hostile("activity")},
+        {"EventType": EventType.TASK_FAILED, "TaskScheduledId": 0, "Reason": hostile("reason")},
+        {"EventType": EventType.SUB_ORCHESTRATION_CREATED, "EventId": 1, "Name": hostile("sub"), "InstanceId": "<img>"},
+        {"EventType": EventType.EVENT_RAISED, "Name": hostile("event")},
+    ]
+    remember(tmp_path / "state.db", instance, events)
+    host = start_host("kitchen").client
+
+    overview = page(host) + page(host, state=hostile("state"), page="2")
+    orchestration = page(host, instance=instance.instance_id)
+
+    assert "<img" not in overview + orchestration
+    for place in ("id", "name", "state"):
+        assert hostile(place) in unescape(overview)
+    for place in ("id", "name", "version", "input", "output", "status", "parent", "wait"):
+        assert hostile(place) in unescape(orchestration)
+    for place in ("activity", "reason", "sub", "event"):
+        assert f"{hostile(place)}</" in unescape(orchestration)  # in the timeline; the history has them as JSON
+
+
+def test_of_a_long_timeline_and_of_a_long_text_a_part_is_shown(start_host: StartHost, tmp_path: Path) -> None:
+    long_text = json.dumps("x" * 21_234)
+    instance = Instance("long", "execution", "greet", None, "Completed", "null", long_text, None, NOON, NOON)
+    events: list[dict[str, object]] = [{"EventType": EventType.EVENT_RAISED, "Name": "Go"}] * 1_500
+    remember(tmp_path / "state.db", instance, events)
+
+    text = page(start_host("kitchen").client, instance="long")
+
+    assert "x" * 20_000 + "\n… and 1,234 characters more</pre>" in text
+    assert text.count("<rect ") == 400
+    assert "1,100 more are not drawn." in text
+
+
+def test_the_names_of_an_app_and_its_functions_are_escaped(start_host: StartHost, tmp_path: Path) -> None:
+    folder = tmp_path / "tea & cake"
+    folder.mkdir()
+    (folder / "host.json").write_text('{"version": "2.0"}')
+    (folder / "function_app.py").write_text(
+        "import azure.functions as func\n"
+        "app = func.FunctionApp()\n"
+        f"app.function_name({hostile('http')!r})(app.route('<img>')(lambda req: ''))\n"
+        f"app.function_name({hostile('queue')!r})(app.queue_trigger('message', 'q', 'c')(lambda message: None))\n"
+    )
+
+    text = page(start_host(folder).client)
+
+    assert "<img" not in text
+    assert all(name in unescape(text) for name in (hostile("http"), hostile("queue"), "/api/<img>"))
+    assert "<title>tea &amp; cake</title>" in text
 
 
 def test_an_unknown_orchestration_is_not_found(kitchen: httpx.Client) -> None:
@@ -91,7 +176,7 @@ def test_an_unknown_orchestration_is_not_found(kitchen: httpx.Client) -> None:
 def test_a_host_name_that_is_not_this_machines_is_refused(kitchen: httpx.Client) -> None:
     port = kitchen.base_url.port
 
-    assert kitchen.get("/", headers={"Host": f"rebound.example:{port}"}).status_code == 421
+    assert kitchen.get("/", headers={"Host": f"rebound.example:{port}"}).status_code == 403
     assert kitchen.get("/", headers={"Host": f"localhost:{port}"}).status_code == 200
 
 
