@@ -8,9 +8,11 @@ activities whose result was not recorded run again (at least once).
 import asyncio
 import json
 import logging
+import sqlite3
 import uuid
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -126,6 +128,7 @@ class Engine:
         self._in_turn: set[str] = set()
         self._activities: deque[Activity] = deque()
         self._running_activities = 0
+        self._idling_activities = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer_loop: asyncio.Task[None] | None = None
         self._stopped = False
@@ -253,6 +256,17 @@ class Engine:
             self._make_ready(due)
         self._wake_timers.set()
 
+    @contextmanager
+    def idling(self) -> Iterator[None]:
+        """Tell, around an activity, that it waits for a test: it is not something that `settle` waits for."""
+        self._idling_activities += 1
+        self._pump()
+        try:
+            yield
+        finally:
+            self._idling_activities -= 1
+            self._pump()
+
     # Scheduling
 
     def _make_ready(self, instance_ids: Iterable[str]) -> None:
@@ -276,7 +290,7 @@ class Engine:
         while self._activities and self._running_activities < self._settings.max_activities:
             self._running_activities += 1
             self._spawn(self._run_activity(self._activities.popleft()))
-        if self._ready or self._in_turn or self._running_activities:
+        if self._ready or self._in_turn or self._running_activities > self._idling_activities:
             self._idle.clear()
         else:
             self._idle.set()
@@ -289,10 +303,16 @@ class Engine:
     async def _run_turn(self, instance_id: str) -> None:
         try:
             again = await self._turn(instance_id)
-        except Exception:
+        except sqlite3.Error:
             # The store is as it was before the turn; the instance tries again with its next message.
-            logger.exception("A turn of the orchestration '%s' failed in this host", instance_id)
+            logger.exception("The state of the orchestration '%s' can't be kept", instance_id)
             self._executions.pop(instance_id, None)
+            again = False
+        except Exception as error:
+            logger.exception("The orchestration '%s' asks for what this host can't do", instance_id)
+            self._executions.pop(instance_id, None)
+            turn = _Turn(self._load(self.require(instance_id)), suspended=False)
+            self._end(turn, "Failed", json.dumps(f"{type(error).__name__} in the host: {error}"))
             again = False
         finally:
             self._in_turn.discard(instance_id)
@@ -301,9 +321,10 @@ class Engine:
         self._make_ready([instance_id] if again else ())
 
     async def _run_activity(self, activity: Activity) -> None:
-        function = self._activity_functions[activity.name.lower()]
-
         async def invoke() -> Outcome:
+            function = self._activity_functions.get(activity.name.lower())
+            if function is None:  # it was there when the activity was scheduled
+                return Outcome(error=str(UnknownFunctionError("activity", activity.name, self._activity_functions)))
             instance = self._instance(activity.instance_id)
             trace = json.loads(instance.trace) if instance is not None else NO_TRACE
             data = TypedData(string=activity.input)
@@ -376,16 +397,20 @@ class Engine:
             turn.state = await self._replay(turn)
             walk, commands, cancelled = self._follow(turn)
         except OrchestrationError as error:
-            logger.error("Orchestration '%s' failed: %s", instance_id, error)  # noqa: TRY400  the app's error, not ours
-            self._end(turn, "Failed", json.dumps(str(error)))
+            self._fail(turn, str(error))
             return False
-        if not turn.state["isDone"]:
+        error_text = turn.state.get("error")
+        if walk.open or not (turn.state["isDone"] or error_text):
+            # As in Azure, an orchestration whose code has ended goes on until all that it began has ended, too.
             self._commit(turn, commands, cancelled)
             return turn.left
-        if walk.continue_as_new is not None:
+        if error_text is not None:
+            self._fail(turn, f"Orchestrator function '{instance.name}' failed: {error_text}")
+        elif walk.continue_as_new is not None:
             self._continue_as_new(turn, walk.continue_as_new)
             return True
-        self._end(turn, "Completed", json.dumps(turn.state.get("output")))
+        else:
+            self._end(turn, "Completed", json.dumps(turn.state.get("output")))
         return False
 
     def _instance(self, instance_id: str) -> Instance | None:
@@ -463,7 +488,7 @@ class Engine:
 
     def _follow(self, turn: _Turn) -> tuple[Walk, list[Command], list[int]]:
         """Walk on over the new events; returns the new work and cancelled timers, too. Raises `OrchestrationError`."""
-        execution, state = turn.execution, turn.state
+        execution, instance, state = turn.execution, turn.execution.instance, turn.state
         actions = state["actions"][0] if state["actions"] else []
         walk = execution.walk
         cancelled = walk.extend(actions) if walk is not None else None
@@ -471,20 +496,20 @@ class Engine:
             walk = execution.walk = Walk(actions)
             for text in execution.events:
                 walk.feed(json.loads(text))
-            cancelled = [task_id for task_id, command in walk.open.items() if command.cancelled]
+            cancelled = [task_id for task_id, command in walk.commands.items() if command.cancelled]
         for event in turn.events:
             walk.feed(event)
         commands = walk.end_turn()
-        if (error := state.get("error")) is not None:
-            raise OrchestrationError(f"Orchestrator function '{execution.instance.name}' failed: {error}")
-        if not state["isDone"]:
-            callable_names = {"activity": self._activity_functions, "sub-orchestration": self._orchestrators}
-            for command in commands:
-                known = callable_names.get(command.kind)
-                if known is not None and command.name.lower() not in known:
-                    kind = "activity" if command.kind == "activity" else "orchestrator"
-                    raise OrchestrationError(str(UnknownFunctionError(kind, command.name, known)))
-        execution.instance.waits = json.dumps(walk.waits)
+        callable_names = {"activity": self._activity_functions, "sub-orchestration": self._orchestrators}
+        for command in commands:
+            known = callable_names.get(command.kind)
+            if known is not None and command.name.lower() not in known:
+                kind = "activity" if command.kind == "activity" else "orchestrator"
+                raise OrchestrationError(str(UnknownFunctionError(kind, command.name, known)))
+        instance.waits = json.dumps(walk.waits)
+        status = state.get("customStatus")
+        if status is not None or execution.events:  # what was set before `continue_as_new` stays for the first turn
+            instance.custom_status = None if status is None else json.dumps(status)
         return walk, commands, cancelled
 
     def _commit(self, turn: _Turn, commands: Sequence[Command], cancelled: Sequence[int]) -> None:
@@ -505,11 +530,11 @@ class Engine:
             scheduled = [self._event(**command.event()) for command in commands]
             self._record(turn, [*turn.events, *scheduled, self._event(EventType.ORCHESTRATOR_COMPLETED)])
             instance.status = "Suspended" if turn.suspended else "Running"
-            self._save(instance, turn.state)
+            self._save(instance)
         self._activities.extend(activities)
-        if any(command.kind == "timer" for command in commands):
-            self._wake_timers.set()
         self._make_ready(ready)
+        if any(command.kind == "timer" for command in commands):
+            self.fire_timers()
 
     def _continue_as_new(self, turn: _Turn, action: Mapping[str, Any]) -> None:
         """Begin anew with another input; events that nobody has waited for yet stay."""
@@ -520,8 +545,12 @@ class Engine:
             self._store.cancel_timers(instance.instance_id)
             instance.execution_id, instance.status, instance.waits = uuid.uuid4().hex, "ContinuedAsNew", "[]"
             instance.input = json.dumps(action.get("input"))
-            self._save(instance, turn.state)
+            self._save(instance)
         self._executions.pop(instance.instance_id, None)
+
+    def _fail(self, turn: _Turn, message: str) -> None:
+        logger.error("Orchestration '%s' failed: %s", turn.execution.instance.instance_id, message)
+        self._end(turn, "Failed", json.dumps(message))
 
     def _end(self, turn: _Turn, status: str, output_json: str) -> None:
         """Write down the end of an orchestration, and tell its parent."""
@@ -532,7 +561,7 @@ class Engine:
             self._store.discard_all(instance.instance_id)
             self._store.cancel_timers(instance.instance_id)
             instance.status, instance.output, instance.waits = status, output_json, "[]"
-            self._save(instance, turn.state)
+            self._save(instance)
             parent_id = self._tell_parent(instance) if instance.parent else None
         self._executions.pop(instance.instance_id, None)
         logger.info("Orchestration '%s' (%s) ended: %s", instance.instance_id, instance.name, status)
@@ -657,9 +686,7 @@ class Engine:
             self._store.send(instance_id, None, self._event(event_type, **fields))
         self._make_ready([instance_id])
 
-    def _save(self, instance: Instance, state: Mapping[str, Any] | None = None) -> None:
-        if state is not None and state.get("customStatus") is not None:
-            instance.custom_status = json.dumps(state["customStatus"])
+    def _save(self, instance: Instance) -> None:
         instance.updated = self._now()
         self._store.save(instance)
 
@@ -694,10 +721,10 @@ def _parse_state(outcome: Outcome) -> dict[str, Any]:
     if outcome.error is None:
         text = outcome.value.value if outcome.value is not None else ""
         return dict(json.loads(text))
-    message, mark, text = outcome.error.partition(OUT_OF_PROC_MARK)
-    if mark:
-        return dict(json.loads(text))
-    return {"isDone": False, "actions": [], "error": message}
+    _, mark, text = outcome.error.rpartition(OUT_OF_PROC_MARK)
+    if not mark:
+        raise OrchestrationError(outcome.error)
+    return dict(json.loads(text))
 
 
 def _result_json(value: TypedData | None) -> str:

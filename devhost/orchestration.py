@@ -165,7 +165,8 @@ class _Group(_Node):
 class _Retry(_Node):
     """A call with retries: attempts and the timers between them, each under a task id of its own.
 
-    After the last failed attempt one more timer passes before the failure surfaces, in the SDK and in Azure alike.
+    After the last failed attempt one more timer passes before the failure surfaces, in the SDK and in Azure alike; it
+    is due at once.
     """
 
     walk: "Walk"
@@ -183,7 +184,8 @@ class _Retry(_Node):
         if not self.pausing:
             if failed:
                 self.pausing = True
-                delay = timedelta(milliseconds=options["firstRetryIntervalInMilliseconds"])
+                last = self.attempts >= options["maxNumberOfAttempts"]
+                delay = timedelta(milliseconds=0 if last else options["firstRetryIntervalInMilliseconds"])
                 self.walk.schedule_timer(format_time(self.walk.now + delay), self)
             else:
                 self.finish(failed=False)
@@ -197,8 +199,8 @@ class _Retry(_Node):
 class Walk:
     """One execution's history and actions, walked side by side.
 
-    `open` maps the ids of unfinished tasks to their commands; `continue_as_new` is the action by that name once it was
-    reached.
+    `open` maps the ids of unfinished tasks to their commands, without timers that were cancelled; `continue_as_new` is
+    the action by that name once it was reached.
     """
 
     def __init__(self, actions: Sequence[Mapping[str, Any]] = ()) -> None:
@@ -210,7 +212,7 @@ class Walk:
         self._head: _Node | None = None
         self._nodes: dict[int, _Node] = {}
         self._waiting: defaultdict[str, list[tuple[str, _Node]]] = defaultdict(list)
-        self._commands: dict[int, Command] = {}
+        self.commands: dict[int, Command] = {}
         self._unrecorded: dict[int, Command] = {}
         self._timers: defaultdict[int, list[int]] = defaultdict(list)
 
@@ -250,7 +252,7 @@ class Walk:
         elif event_type == EventType.EVENT_RAISED:
             self._raise(event["Name"].lower())
         elif (key := COMPLETIONS.get(event_type)) and (node := self._nodes.pop(event[key], None)):
-            del self.open[event[key]]
+            self.open.pop(event[key], None)
             node.finish(failed=event_type in FAILURES)
             self._advance()
 
@@ -328,20 +330,22 @@ class Walk:
         return self._schedule(parent, "timer", fire_at=fire_at, cancelled=cancelled)
 
     def _schedule(self, parent: _Node | None, kind: str, **fields: Any) -> int:
-        task_id, retry_of = len(self._commands), None
+        task_id, retry_of = len(self.commands), None
         if isinstance(parent, _Retry):
             retry_of = parent.first_id = task_id if parent.first_id is None else parent.first_id
         command = Command(task_id, kind, retry_of, **fields)
-        self._commands[task_id] = self._unrecorded[task_id] = self.open[task_id] = command
+        self.commands[task_id] = self._unrecorded[task_id] = command
+        if not command.cancelled:
+            self.open[task_id] = command
         self._nodes[task_id] = _Node(parent)
         return task_id
 
     def _confirm(self, event: Event) -> None:
         task_id = event["EventId"]
         recorded = Command(task_id, SCHEDULING[event["EventType"]], name=event.get("Name", ""))
-        while task_id not in self._commands and self._reached < len(self._actions):
+        while task_id not in self.commands and self._reached < len(self._actions):
             self._reach_next()
-        command = self._commands.get(task_id)
+        command = self.commands.get(task_id)
         if command is None:
             raise NonDeterminismError(str(recorded), "hasn't (yet?) scheduled it")
         if (command.kind, command.name) != (recorded.kind, recorded.name):
@@ -350,7 +354,7 @@ class Walk:
 
     def _cancelled_at(self, position: int, action: Mapping[str, Any]) -> Iterator[int]:
         for task_id, timer in zip(self._timers[position], _timers_in(action), strict=True):
-            if timer["isCanceled"] and task_id in self.open:
+            if timer["isCanceled"] and self.open.pop(task_id, None):
                 yield task_id
 
 

@@ -74,8 +74,8 @@ def read_host_settings(app: Path) -> HostSettings:
             route_prefix=str(http.get("routePrefix", "api")).strip("/"),
             hub_name=str(durable.get("hubName", "TestHubName")),
             default_version=durable.get("defaultVersion"),
-            max_activities=int(durable.get("maxConcurrentActivityFunctions", _CONCURRENCY)),
-            max_orchestrators=int(durable.get("maxConcurrentOrchestratorFunctions", _CONCURRENCY)),
+            max_activities=_at_once(durable, "maxConcurrentActivityFunctions"),
+            max_orchestrators=_at_once(durable, "maxConcurrentOrchestratorFunctions"),
             max_outstanding_requests=None if outstanding in (None, -1) else int(outstanding),
             function_timeout=_duration(document.get("functionTimeout")),
             log_levels={
@@ -139,6 +139,12 @@ def _section(document: dict[str, Any], path: Path, *names: str) -> dict[str, Any
         if not isinstance(section, dict):
             raise SettingsError(f"{path.name}: {'.'.join(names)} must be a JSON object")
     return section
+
+
+def _at_once(durable: dict[str, Any], name: str) -> int:
+    if (number := int(durable.get(name, _CONCURRENCY))) < 1:
+        raise ValueError(f"extensions.durableTask.{name} must be at least 1, not {number}")
+    return number
 
 
 def _duration(text: str | None) -> float | None:

@@ -47,7 +47,7 @@ class Status:
 
 
 class Held:
-    """Invocations of an activity that wait before they begin."""
+    """Invocations of an activity that wait before they begin. Until then they count as settled."""
 
     def __init__(self) -> None:
         self._reached = threading.Event()
@@ -170,7 +170,8 @@ class RunningHost:
     async def _around_activity(self, activity: Activity, invoke: Callable[[], Awaitable[Outcome]]) -> Outcome:
         name = activity.name.lower()
         if (held := self._held.get(name)) is not None:
-            await held.pass_through()
+            with self._host.engine.idling():
+                await held.pass_through()
         self.invocations[activity.name] += 1
         outcome = await invoke()
         if outcome.error is None and self._lost[name] > 0:
@@ -221,7 +222,10 @@ class RunningHost:
             done, _ = await asyncio.wait([task], timeout=patience)
             if not done:
                 task.cancel()
-            return await task
+            try:
+                return await task
+            except asyncio.CancelledError:
+                raise TimeoutError(f"orchestrations were still busy after {patience:g} s") from None
 
         return asyncio.run_coroutine_threadsafe(limited(), self._loop).result()
 

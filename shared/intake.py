@@ -32,7 +32,7 @@ class Intake:
     """The records that a caller sent, and what was wrong with the others.
 
     Attributes:
-        fingerprint: Of the whole body's content; equal for equal records, however they were written.
+        fingerprint: Of the records; equal for equal ones, however they were written and whatever was left out.
         skipped: `{"index": …, "field": …, "detail": …}` for each error in a record that was left out.
     """
 

@@ -34,7 +34,8 @@ def as_request_error(error: RequestError | SettingsError | TokenError | ApiError
         case SettingsError():
             return RequestError(503, "Service Unavailable", "the app is not set up; its log names the settings")
         case TokenError():
-            return RequestError(503, "Service Unavailable", "the app cannot sign in to the API at the moment")
+            detail = "the app cannot sign in to the API at the moment"
+            return RequestError(503, "Service Unavailable", detail, retry_after=error.retry_after)
         case ApiError(status=404):
             return RequestError(404, "Not Found", "the API has no such record")
         case ApiError(retryable=True):

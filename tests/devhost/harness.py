@@ -33,6 +33,8 @@ class SdkApp:
     def __init__(self) -> None:
         self.calls: list[tuple[str, Any]] = []
         """Every activity call: name and input."""
+        self.breakdown: str | None = None
+        """The error with which the worker ends every invocation, if it can't run functions at all."""
         self._orchestrators: dict[str, Callable[[str], str]] = {}
         self._activities: dict[str, Callable[[Any], Any]] = {}
 
@@ -44,6 +46,9 @@ class SdkApp:
         self._activities[function.__name__] = function
         return function
 
+    def forget(self, activity: str) -> None:
+        del self._activities[activity]
+
     def of_kind(self, kind: str) -> Mapping[str, Function]:
         names = {ORCHESTRATION: self._orchestrators, ACTIVITY: self._activities}[kind]
         return {name.lower(): Function(name, name, "", {"type": kind}, ()) for name in names}
@@ -51,6 +56,8 @@ class SdkApp:
     async def invoke(
         self, function: Function, data: TypedData, *, reason: str, trace: Mapping[str, str] = NO_TRACE
     ) -> Outcome:
+        if self.breakdown is not None:
+            return Outcome(error=self.breakdown)
         try:
             if function.kind == ORCHESTRATION:
                 return Outcome(value=TypedData(json=self._orchestrators[function.name](data.value)))

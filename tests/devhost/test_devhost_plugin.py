@@ -48,6 +48,16 @@ def test_a_restart_amid_an_activity_loses_nothing(devhost: RunningHost) -> None:
         assert devhost.status(instance_id).runtime_status == "Running"
     assert devhost.wait(instance_id).output == "hello you"
 
+def test_time_can_pass_during_an_activity(devhost: RunningHost) -> None:
+    with devhost.held("hello") as held:
+        instance_id = devhost.start("greet", "you")
+        held.wait()
+        hour = devhost.start("napping", 3_600_000)
+        devhost.advance(3600)
+        assert devhost.status(hour).output == "rested"
+        assert devhost.status(instance_id).runtime_status == "Running"
+    assert devhost.wait(instance_id).output == "hello you"
+
 def test_an_event_is_raised_and_the_history_shows_it(devhost: RunningHost) -> None:
     instance_id = devhost.start("waiting")
     devhost.raise_event(instance_id, "Go", {"speed": 3})
@@ -86,4 +96,4 @@ def test_the_plugin_offers_a_host_under_the_tests_control(tmp_path: Path) -> Non
     )
 
     assert run.returncode == 0, run.stdout + run.stderr
-    assert "10 passed" in run.stdout
+    assert "11 passed" in run.stdout

@@ -64,6 +64,11 @@ def test_a_function_timeout_is_a_time_span(tmp_path: Path, text: str, seconds: f
         ("host.json", [], "host.json must hold a JSON object"),
         ("host.json", {"extensions": {"http": 1}}, "extensions.http must be a JSON object"),
         ("host.json", {"functionTimeout": "soon"}, "host.json: "),
+        (
+            "host.json",
+            {"extensions": {"durableTask": {"maxConcurrentActivityFunctions": 0}}},
+            "extensions.durableTask.maxConcurrentActivityFunctions must be at least 1, not 0",
+        ),
         ("host.json", {"logging": {"logLevel": {"default": "Loud"}}}, "no level 'loud'"),
         ("local.settings.json", {"IsEncrypted": True}, "local.settings.json is encrypted"),
         ("local.settings.json", {"Values": {"A": {}}}, "Values must be texts"),
