@@ -11,6 +11,7 @@ from aiohttp import web
 
 from devhost.protocol import RpcHttp, TypedData
 from devhost.settings import HostSettings
+from devhost.triggers import json_of
 from devhost.worker import ACTIVITY, ENTITY, HTTP, ORCHESTRATION, Function, FunctionApp
 
 # The version of the Functions host whose behaviour is emulated; editors ask for it.
@@ -101,7 +102,7 @@ class Admin:
     async def _invoke(self, request: web.Request, function: Function) -> web.Response:
         """Run a function with `{"input": …}`; the answer is 202 at once, the result goes to the log only."""
         try:
-            body = json.loads(await request.text() or "{}")
+            body = await json_of(request)
         except ValueError:
             return web.Response(status=400)
         given = body.get("input") if isinstance(body, dict) else None

@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from aiohttp import web
 
@@ -19,7 +19,7 @@ from devhost.engine import (
 )
 from devhost.orchestration import COMPLETIONS, SCHEDULING, EventType
 from devhost.store import STATUSES, Instance, Store
-from devhost.triggers import trace_of
+from devhost.triggers import json_of, trace_of
 
 WEBHOOKS = "/runtime/webhooks/durabletask"
 
@@ -119,9 +119,8 @@ class DurableHttp:
     # Routes
 
     async def _start(self, request: web.Request, name: str, instance_id: str | None) -> web.Response:
-        body = await request.text()
         try:
-            input_json = json.dumps(json.loads(body)) if body else "null"
+            input_json = json.dumps(await json_of(request))
         except ValueError as error:
             return _error(400, "Invalid JSON content", str(error))
         if instance_id is not None and _INSTANCE_ID.fullmatch(instance_id) is None:
@@ -157,11 +156,11 @@ class DurableHttp:
         if _PAGE.fullmatch(top) is None:
             raise _BadArgumentError(f"top must be a number from 1 to 9999, not '{top}'")
         page = int(top)
-        after = request.headers.get(_CONTINUATION, "")
+        after = unquote(request.headers.get(_CONTINUATION, "").encode("ascii", "ignore").decode())
         found = self._store.find(**self._conditions(request), after=after, limit=page + 1)
         show_input = _flag(request, "showInput", default=True)
         statuses = [_status_json(instance, show_input=show_input) for instance in found[:page]]
-        token = found[page - 1].instance_id if len(found) > page else ""
+        token = quote(found[page - 1].instance_id) if len(found) > page else ""
         return web.json_response(statuses, headers={_CONTINUATION: token})
 
     def _purge_by_filter(self, request: web.Request) -> web.Response:
@@ -191,7 +190,7 @@ class DurableHttp:
         if request.content_type != "application/json":
             return _error(400, "Only application/json request content is supported")
         try:
-            data = json.loads(await request.text() or "null")
+            data = await json_of(request)
         except ValueError as error:
             return _error(400, "Invalid JSON content", str(error))
         # As in Azure, what the SDK's client sends (JSON inside a JSON text) reaches the orchestrator as a text.
@@ -242,7 +241,7 @@ class DurableHttp:
             if text := request.query.get(name):
                 try:
                     conditions[key] = format_time(parse_time(text))
-                except ValueError as error:
+                except (ValueError, OverflowError) as error:
                     raise _BadArgumentError(f"{name} must be a time in ISO 8601, not '{text}'") from error
         return conditions
 
@@ -267,7 +266,7 @@ def shown_history(texts: list[str], *, show_input: bool, show_output: bool) -> l
         if show_input and event.get("Input") is not None:
             entry["Input"] = event["Input"]
         if show_output and event.get("Result") is not None:
-            entry["Result"] = json.loads(event["Result"])
+            entry["Result"] = json.loads(event["Result"], parse_constant=str)
         shown.append(entry)
     return shown
 

@@ -546,6 +546,8 @@ class Engine:
             instance.execution_id, instance.status, instance.waits = uuid.uuid4().hex, "ContinuedAsNew", "[]"
             instance.input = json.dumps(action.get("input"))
             self._save(instance)
+            if turn.suspended:
+                self._store.send(instance.instance_id, None, self._event(EventType.EXECUTION_SUSPENDED))
         self._executions.pop(instance.instance_id, None)
 
     def _fail(self, turn: _Turn, message: str) -> None:
@@ -720,11 +722,11 @@ def _parse_state(outcome: Outcome) -> dict[str, Any]:
     """What the SDK answered; a failed orchestrator's answer is in the text of its error."""
     if outcome.error is None:
         text = outcome.value.value if outcome.value is not None else ""
-        return dict(json.loads(text))
-    _, mark, text = outcome.error.rpartition(OUT_OF_PROC_MARK)
-    if not mark:
-        raise OrchestrationError(outcome.error)
-    return dict(json.loads(text))
+    else:
+        _, mark, text = outcome.error.rpartition(OUT_OF_PROC_MARK)
+        if not mark:
+            raise OrchestrationError(outcome.error)
+    return dict(json.loads(text, parse_constant=str))  # what is no JSON, such as NaN, is a text in Azure as well
 
 
 def _result_json(value: TypedData | None) -> str:

@@ -17,7 +17,7 @@ from devhost.keys import Keys
 from devhost.page import Page
 from devhost.settings import LocalSettings, read_host_settings
 from devhost.store import Store
-from devhost.triggers import MAX_BODY_BYTES, HttpTriggers, key_of
+from devhost.triggers import MAX_BODY_BYTES, MAX_HEADER_BYTES, HttpTriggers, key_of
 from devhost.worker import FunctionApp
 
 logger = logging.getLogger(__name__)
@@ -85,7 +85,9 @@ class Host:
         self.engine.start()
         server = web.Application(client_max_size=MAX_BODY_BYTES)
         server.router.add_route("*", "/{path:(?s:.*)}", self._handle)
-        self._runner = web.AppRunner(server, access_log=None, shutdown_timeout=_SHUTDOWN_GRACE)
+        self._runner = web.AppRunner(
+            server, access_log=None, shutdown_timeout=_SHUTDOWN_GRACE, max_field_size=MAX_HEADER_BYTES
+        )
         await self._runner.setup()
         await web.SockSite(self._runner, listener).start()
         return self

@@ -348,7 +348,7 @@ class Walk:
         command = self.commands.get(task_id)
         if command is None:
             raise NonDeterminismError(str(recorded), "hasn't (yet?) scheduled it")
-        if (command.kind, command.name) != (recorded.kind, recorded.name):
+        if (command.kind, command.name.lower()) != (recorded.kind, recorded.name.lower()):
             raise NonDeterminismError(str(recorded), f"scheduled {command} instead")
         self._unrecorded.pop(task_id, None)
 

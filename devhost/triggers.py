@@ -1,5 +1,6 @@
 """Serves HTTP triggers: finds the function of a request, invokes it, and turns what it returned into a response."""
 
+import json
 import logging
 import secrets
 from collections.abc import Sequence
@@ -18,8 +19,9 @@ from devhost.worker import HTTP, Function, FunctionApp, Outcome
 
 logger = logging.getLogger(__name__)
 
-# The real host's limit of a request's body.
+# The real host's limits of a request's body and headers.
 MAX_BODY_BYTES = 100 * 1024 * 1024
+MAX_HEADER_BYTES = 32 * 1024
 
 # Set by the server itself, from the body it sends.
 _SERVER_HEADERS = frozenset({"content-length", "transfer-encoding", "connection"})
@@ -88,6 +90,19 @@ def key_of(request: web.Request) -> str:
 def trace_of(request: web.Request) -> dict[str, str]:
     """The W3C Trace Context that came with a request, if any."""
     return {name: request.headers[name] for name in ("traceparent", "tracestate") if name in request.headers}
+
+
+async def json_of(request: web.Request) -> Any:
+    """The JSON value in a request's body, None if it is empty. Raises `ValueError` if it can't be read."""
+    try:
+        text = await request.text()
+        return json.loads(text, parse_constant=_refuse) if text else None
+    except (LookupError, RecursionError) as error:  # an unknown charset, or lists in lists in lists
+        raise ValueError(str(error)) from error
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
 
 
 def _compile(app: FunctionApp, settings: HostSettings) -> Sequence[HttpFunction]:

@@ -159,6 +159,10 @@ class FunctionApp:
         except TimeoutError:
             limit = f"the {self._time_limit:g} s of host.json's functionTimeout"
             outcome = Outcome(error=f"FunctionTimeoutException: '{function.name}' took longer than {limit}")
+        except BaseException as error:  # of a function that exits or cancels itself: the real host survives that, too
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise
+            outcome = Outcome(error=f"{type(error).__name__}: {error}")
         milliseconds = round((time.perf_counter() - started) * 1000)
         if outcome.error is None:
             logger.info(

@@ -5,6 +5,7 @@ import json
 import re
 import uuid
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 import pytest
@@ -83,6 +84,12 @@ def test_a_response_keeps_its_status_headers_cookies_and_bytes(kitchen: httpx.Cl
         "first=1; HttpOnly; Max-Age=60; Path=/; SameSite=Strict",
         "second=2; expires=Fri, 01 Jan 2027 00:00:00 GMT; Secure",
     ]
+
+
+def test_large_headers_reach_their_function(kitchen: httpx.Client) -> None:
+    response = kitchen.get("/api/echo/one", headers={"X-Twice": "a" * 30_000})
+
+    assert response.json()["header"] == "a" * 30_000
 
 
 def test_a_large_body_arrives_whole(kitchen: httpx.Client) -> None:
@@ -250,6 +257,20 @@ def test_a_failed_status_is_500_only_when_asked(kitchen: httpx.Client) -> None:
     assert "RuntimeError: it went off" in kitchen.get(url).json()["output"]
 
 
+@pytest.mark.parametrize(
+    ("how", "error"), [("exit", "SystemExit: 3"), ("cancel", "CancelledError: "), ("interrupt", "KeyboardInterrupt: ")]
+)
+def test_a_function_that_exits_or_cancels_itself_has_failed(kitchen: httpx.Client, how: str, error: str) -> None:
+    status = kitchen.get(f"{WEBHOOKS}/instances/{finished(kitchen, 'leaving', how)}").json()
+
+    assert status["runtimeStatus"] == "Failed"
+    assert f"Activity function 'leave' failed: {error}" in status["output"]
+
+
+def test_a_number_that_is_no_json_is_shown_as_a_text(kitchen: httpx.Client) -> None:
+    assert kitchen.get(f"{WEBHOOKS}/instances/{finished(kitchen, 'measuring')}").json()["output"] == "NaN"
+
+
 def test_a_timer_of_real_time_fires(kitchen: httpx.Client) -> None:
     response = kitchen.post(f"{WEBHOOKS}/orchestrators/napping?timeout=30&pollingInterval=1", json="20")
 
@@ -306,6 +327,7 @@ def test_instances_are_listed_by_prefix_and_status_in_pages(kitchen: httpx.Clien
     [
         ("GET", "instances?createdTimeFrom=yesterday"),
         ("GET", "instances?createdTimeTo=tomorrow"),
+        ("GET", "instances?createdTimeTo=0001-01-01T00:00:00%2B14:00"),
         ("GET", "instances?runtimeStatus=Walking"),
         ("GET", "instances?top=0"),
         ("GET", "instances?top=many"),
@@ -319,7 +341,36 @@ def test_a_parameter_that_can_not_be_read_is_named(kitchen: httpx.Client, method
     assert response.status_code == 400
     name, _, value = path.rpartition("?")[2].rpartition("&")[2].partition("=")
     assert response.json()["ExceptionMessage"].startswith(f"{name} must be ")
-    assert response.json()["ExceptionMessage"].endswith(f"not '{value}'")
+    assert response.json()["ExceptionMessage"].endswith(f"not '{unquote(value)}'")
+
+
+@pytest.mark.parametrize("path", ["orchestrators/greet", "instances/{running}/raiseEvent/Go"])
+@pytest.mark.parametrize(
+    ("body", "charset"),
+    [(b"{", "utf-8"), (b"\xff", "utf-8"), (b"[NaN]", "utf-8"), (b"[" * 100_000, "utf-8"), (b"1", "klingon")],
+)
+def test_a_body_that_can_not_be_read_as_json_is_refused(
+    kitchen: httpx.Client, path: str, body: bytes, charset: str
+) -> None:
+    path = path.format(running=started(kitchen, "waiting"))
+    content_type = {"Content-Type": f"application/json; charset={charset}"}
+
+    response = kitchen.post(f"{WEBHOOKS}/{path}", content=body, headers=content_type)
+
+    assert response.status_code == 400
+    assert response.json()["Message"] == "Invalid JSON content"
+
+
+def test_instances_are_listed_in_pages_whatever_their_ids(kitchen: httpx.Client) -> None:
+    prefix = uuid.uuid4().hex
+    for end in ("€", "日"):
+        started(kitchen, "waiting", instance_id=prefix + end)
+    url = f"{WEBHOOKS}/instances?top=1&instanceIdPrefix={prefix}"
+
+    first = kitchen.get(url)
+    second = kitchen.get(url, headers={"x-ms-continuation-token": first.headers["x-ms-continuation-token"]})
+
+    assert [page.json()[0]["instanceId"] for page in (first, second)] == [prefix + "€", prefix + "日"]
 
 
 @pytest.mark.parametrize("instance_id", ["@one", "a%5Cb", "a%23b", "a%3Fb", "a%0Ab", "x" * 257])

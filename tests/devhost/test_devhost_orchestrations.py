@@ -868,6 +868,21 @@ async def test_an_orchestrator_that_changes_its_mind_is_found_out(durable: Durab
     assert "an activity task named 'triple' with sequence id 0" in durable.output(instance_id)
 
 
+async def test_a_suspension_outlives_the_execution_that_it_met(durable: Durable) -> None:
+    @durable.app.orchestrator
+    def renewing(context: Context) -> Steps:
+        yield context.wait_for_external_event("Go")
+        context.continue_as_new(None)
+
+    instance_id = durable.start(renewing)
+    await durable.settle()
+    durable.engine.raise_event(instance_id, "Go", "1")
+    durable.engine.suspend(instance_id, "wait a moment")
+    await durable.settle()
+
+    assert durable.status(instance_id) == "Suspended"
+
+
 @pytest.mark.filterwarnings("ignore:Potential duplicate Task completion")
 async def test_an_orchestrator_that_forgets_a_call_is_found_out(durable: Durable) -> None:
     calls = True

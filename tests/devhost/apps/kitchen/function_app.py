@@ -129,6 +129,16 @@ def failing(context: df.DurableOrchestrationContext) -> Generator[Any, Any, Any]
 
 
 @app.orchestration_trigger(context_name="context")
+def leaving(context: df.DurableOrchestrationContext) -> Generator[Any, Any, Any]:
+    yield context.call_activity("leave", context.get_input())
+
+
+@app.orchestration_trigger(context_name="context")
+def measuring(context: df.DurableOrchestrationContext) -> float:
+    return float("nan")
+
+
+@app.orchestration_trigger(context_name="context")
 def calling(context: df.DurableOrchestrationContext) -> Generator[Any, Any, Any]:
     return (yield context.call_activity("call_home", context.get_input()))
 
@@ -153,6 +163,11 @@ async def hello(value: Any) -> str:
 @app.activity_trigger(input_name="value")
 def explode(value: Any) -> None:
     raise RuntimeError("it went off")
+
+
+@app.activity_trigger(input_name="how")
+async def leave(how: str) -> None:
+    raise {"exit": SystemExit(3), "cancel": asyncio.CancelledError(), "interrupt": KeyboardInterrupt()}[how]
 
 
 def devhost_panel() -> dict[str, object]:
