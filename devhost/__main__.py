@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,6 +21,9 @@ from devhost.worker import ACTIVITY, ENTITY, HTTP, ORCHESTRATION, AppLoadError
 
 _EXIT_FAILED = 1
 _EXIT_PORT_TAKEN = 2
+_EXIT_INTERRUPTED = 130
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def main() -> int:
@@ -41,6 +45,8 @@ def main() -> int:
         if app.is_dir():
             os.chdir(app)
         inherited, watcher = arguments.watched or (None, None)
+        if watcher is not None:
+            threading.Thread(target=_end_with, args=(watcher,), daemon=True).start()
         host = Host(
             app,
             state=state,
@@ -48,7 +54,9 @@ def main() -> int:
             enable_auth=arguments.enable_auth,
             local=local,
         )
-        asyncio.run(_serve(host, watcher))
+        asyncio.run(_serve(host))
+    except KeyboardInterrupt:
+        return _EXIT_INTERRUPTED
     except PortTakenError as error:
         print(f"devhost: {error}", file=sys.stderr)
         return _EXIT_PORT_TAKEN
@@ -60,15 +68,28 @@ def main() -> int:
     return 0
 
 
-async def _serve(host: Host, watcher: int | None) -> None:
-    """Serve until a signal, or until the process at the other end of the pipe `watcher` is gone."""
+def _end_with(watcher: int) -> None:
+    """End with the process at the other end of a pipe: nothing is lost by it."""
+    os.read(watcher, 1)
+    os._exit(_EXIT_INTERRUPTED)
+
+
+async def _serve(host: Host) -> None:
+    """Serve until a signal; at a second one, whatever is going on, the process ends at once."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))  # the loop's own are not on Windows
-    if watcher is not None:
-        loop.add_reader(watcher, stop.set)
+
+    def interrupt(*_: object) -> None:
+        for number in _SIGNALS:
+            signal.signal(number, lambda *_: os._exit(_EXIT_INTERRUPTED))
+        loop.call_soon_threadsafe(stop.set)
+
+    # While the app is imported, which may take for ever, a signal ends the process at once.
+    for number in _SIGNALS:
+        signal.signal(number, signal.default_int_handler)
     async with host:
+        for number in _SIGNALS:
+            signal.signal(number, interrupt)  # the loop's own are not on Windows
         _print_functions(host)
         if host.keys is not None:
             _print_keys(host.keys)

@@ -33,7 +33,7 @@ _SHUTDOWN_GRACE = 0.5
 
 
 class PortTakenError(Exception):
-    """Another program listens on the port."""
+    """The port can't be listened on, mostly since another program does."""
 
 
 class Host:
@@ -182,7 +182,9 @@ def listen(port: int) -> socket.socket:
     try:
         listener.bind((ADDRESS, port))
         listener.listen(128)
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         listener.close()
-        raise PortTakenError(f"port {port} is taken: stop what listens there, or choose another with --port") from error
+        raise PortTakenError(
+            f"can't listen on port {port} ({error}): stop what listens there, or choose another with --port"
+        ) from error
     return listener

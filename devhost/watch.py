@@ -11,6 +11,8 @@ from pathlib import Path
 
 # How often the files are looked at, in seconds.
 _INTERVAL = 0.3
+# How long the child may take to end before it is killed, in seconds: nothing is lost by it.
+_PATIENCE = 3.0
 
 _SETTINGS = frozenset({"host.json", "local.settings.json"})
 
@@ -32,12 +34,20 @@ def run_watched(app: Path, listener: socket.socket, options: Sequence[str]) -> i
                 try:
                     now = _await_change(app, seen, child)
                 finally:
-                    child.terminate()
+                    _end(child)
             changed = sorted(str(path.relative_to(app)) for path, _ in seen.items() ^ now.items())
             print(f"\nChanged: {', '.join(dict.fromkeys(changed))}", flush=True)
             seen = now
     except KeyboardInterrupt:
         return 0
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    child.terminate()
+    try:
+        child.wait(_PATIENCE)
+    except subprocess.TimeoutExpired:  # a function of the app keeps it busy
+        child.kill()
 
 
 def _await_change(app: Path, seen: dict[Path, int], child: subprocess.Popen[bytes]) -> dict[Path, int]:

@@ -207,6 +207,10 @@ async def _index(folder: Path) -> dict[str, Function]:
         response = await runtime.worker_init_request(
             Message(request=Message(worker_init_request=init), properties={"host": "127.0.0.1", "protos": protos})
         )
+    except SystemExit as error:
+        raise AppLoadError(
+            f"the app in {folder} ends the process while it is imported: sys.exit({error.code})"
+        ) from error
     finally:
         library_log.disabled = was_disabled
     if response.result.status != StatusResult.Success:

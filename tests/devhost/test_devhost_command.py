@@ -1,17 +1,20 @@
 """The command: what it prints, how it ends, and what survives its sudden end."""
 
 import json
+import os
 import shutil
 import signal
 import socket
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.devhost.conftest import APPS, StartHost
+from tests.devhost.conftest import APPS, ROOT, StartHost
 
 WEBHOOKS = "/runtime/webhooks/durabletask"
 
@@ -70,9 +73,54 @@ def test_a_taken_port_is_one_line_and_status_2(start_host: StartHost) -> None:
         status, errors = start_host("kitchen", "--port", str(port)).stop()
 
     assert status == 2
-    assert errors.splitlines() == [
-        f"devhost: port {port} is taken: stop what listens there, or choose another with --port"
-    ]
+    (line,) = errors.splitlines()
+    assert line.startswith(f"devhost: can't listen on port {port} (")
+    assert line.endswith("Address already in use): stop what listens there, or choose another with --port")
+
+
+def test_a_port_that_is_none_is_one_line_and_status_2(start_host: StartHost) -> None:
+    status, errors = start_host("kitchen", "--port", "70000").stop()
+
+    assert status == 2
+    assert errors.startswith("devhost: can't listen on port 70000 (")
+
+
+@pytest.mark.parametrize(
+    ("options", "number", "status"),
+    [
+        ([], signal.SIGINT, 130),
+        ([], signal.SIGTERM, 130),
+        (["--watch"], signal.SIGINT, 0),
+        (["--watch"], signal.SIGTERM, 0),
+        (["--watch"], signal.SIGKILL, -signal.SIGKILL),
+    ],
+)
+def test_a_signal_ends_it_even_while_it_imports_the_app(
+    tmp_path: Path, options: list[str], number: signal.Signals, status: int
+) -> None:
+    (tmp_path / "function_app.py").write_text(
+        "import threading\nprint('importing', flush=True)\nthreading.Event().wait()\n"
+    )
+    command = [sys.executable, "-m", "devhost", "--app", str(tmp_path), "--state", str(tmp_path / "state.db")]
+    with subprocess.Popen(
+        [*command, "--port", "0", *options], env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"importing\n"
+        process.send_signal(number)
+
+        # To the end of what they print: to the end of the process and of its child.
+        assert process.communicate(timeout=20)[0] == b""
+        assert process.returncode == status
+
+
+def test_an_app_that_ends_the_process_is_one_line(start_host: StartHost, tmp_path: Path) -> None:
+    (tmp_path / "function_app.py").write_text("import sys\n\nsys.exit(5)\n")
+
+    status, errors = start_host(tmp_path).stop()
+
+    assert status == 1
+    assert errors.splitlines()[-1].endswith("ends the process while it is imported: sys.exit(5)")
 
 
 def test_an_app_that_fails_to_import_shows_its_traceback(start_host: StartHost, tmp_path: Path) -> None:
