@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from devhost.settings import SettingsError
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Keys:
@@ -20,9 +22,15 @@ class Keys:
 
     @classmethod
     def open(cls, path: Path, function_names: Iterable[str]) -> "Keys":
-        """Read the keys from a file that only its owner can read; those that are missing are made and added."""
-        stored = json.loads(path.read_text()) if path.exists() else {}
-        functions = stored.get("functions", {})
+        """Read the keys from a file that only its owner can read; those that are missing are made and added.
+
+        Raises `SettingsError`.
+        """
+        try:
+            stored = json.loads(path.read_text()) if path.exists() else {}
+            functions = dict(stored.get("functions", {}))
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise SettingsError(f"the keys in {path} can't be read ({error}): delete the file for new ones") from error
         for name in function_names:
             functions.setdefault(name, _new_key())
         master, host, system = (stored.get(level) or _new_key() for level in ("master", "host", "system"))

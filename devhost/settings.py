@@ -17,6 +17,8 @@ _CONCURRENCY = 10 * (os.cpu_count() or 1)
 # Strings, so that what looks like a comment inside them stays, and comments.
 _STRING_OR_COMMENT = re.compile(r'("(?:\\.|[^"\\])*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
 
+_TIME_SPAN = re.compile(r"(?:(\d+)\.)?(\d+):(\d+):(\d+(?:\.\d+)?)")
+
 _LOG_LEVELS = {
     "trace": logging.DEBUG,
     "debug": logging.DEBUG,
@@ -125,6 +127,8 @@ def _read(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8-sig")
         # A comment leaves its line ends behind, so that an error names the right line.
         document = json.loads(_STRING_OR_COMMENT.sub(lambda found: found[1] or "\n" * found[0].count("\n"), text))
+    except OSError as error:
+        raise SettingsError(f"{path.name} can't be read: {error.strerror}") from error
     except ValueError as error:
         raise SettingsError(f"{path.name} is not valid JSON: {error}") from error
     if not isinstance(document, dict):
@@ -151,6 +155,7 @@ def _duration(text: str | None) -> float | None:
     """Seconds of a .NET TimeSpan such as `00:05:00` or `1.00:00:00`; `-1` and nothing mean no limit."""
     if text in (None, "-1"):
         return None
-    days, _, clock = text.rpartition(".") if text.count(":") == 2 and "." in text.partition(":")[0] else ("0", "", text)
-    hours, minutes, seconds = (float(part) for part in clock.split(":"))
-    return float(days) * 86400 + hours * 3600 + minutes * 60 + seconds
+    if (found := _TIME_SPAN.fullmatch(str(text))) is None:
+        raise ValueError(f"functionTimeout must be a time such as 00:05:00, or -1, not {text!r}")
+    days, hours, minutes, seconds = (float(part or 0) for part in found.groups())
+    return days * 86400 + hours * 3600 + minutes * 60 + seconds

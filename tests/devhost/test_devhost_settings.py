@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from devhost.keys import Keys
 from devhost.settings import HostSettings, SettingsError, read_host_settings, read_local_settings
 
 
@@ -63,7 +64,12 @@ def test_a_function_timeout_is_a_time_span(tmp_path: Path, text: str, seconds: f
         ("host.json", "{", "host.json is not valid JSON"),
         ("host.json", [], "host.json must hold a JSON object"),
         ("host.json", {"extensions": {"http": 1}}, "extensions.http must be a JSON object"),
-        ("host.json", {"functionTimeout": "soon"}, "host.json: "),
+        (
+            "host.json",
+            {"functionTimeout": "soon"},
+            "functionTimeout must be a time such as 00:05:00, or -1, not 'soon'",
+        ),
+        ("host.json", {"functionTimeout": 5}, "functionTimeout must be a time such as 00:05:00, or -1, not 5"),
         (
             "host.json",
             {"extensions": {"durableTask": {"maxConcurrentActivityFunctions": 0}}},
@@ -85,6 +91,22 @@ def test_a_file_that_can_not_be_used_is_named_in_one_line(
 
     assert complaint in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_folder_in_the_place_of_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "host.json").mkdir()
+
+    with pytest.raises(SettingsError, match="can't be read: Is a directory"):
+        read_host_settings(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"functions": 1}'])
+def test_a_file_of_keys_that_can_not_be_used_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "keys.json"
+    path.write_text(text)
+
+    with pytest.raises(SettingsError, match="delete the file for new ones"):
+        Keys.open(path, ["greet"])
 
 
 def test_comments_are_allowed_as_in_the_real_host(tmp_path: Path) -> None:
