@@ -151,12 +151,14 @@ class _Node:
 
 @dataclass(slots=True, eq=False)
 class _Group(_Node):
-    """Ends when `remaining` of its children have ended, or one has failed."""
+    """Ends when `remaining` of its children have ended or, if it can fail, one has failed."""
 
     remaining: int = 1
+    can_fail: bool = True
 
     def child_finished(self, *, failed: bool) -> None:
         self.remaining -= 1
+        failed = failed and self.can_fail
         if failed or self.remaining == 0:
             self.finish(failed=failed)
 
@@ -285,7 +287,8 @@ class Walk:
         node: _Node
         if action_type in (ActionType.WHEN_ANY, ActionType.WHEN_ALL):
             children = action["compoundActions"]
-            node = _Group(parent, remaining=1 if action_type == ActionType.WHEN_ANY else len(children))
+            every = action_type == ActionType.WHEN_ALL
+            node = _Group(parent, remaining=len(children) if every else 1, can_fail=every)
             for child in children:
                 self._build(child, node)
             # Without children, all of them were scheduled before; their own ends move user code on.

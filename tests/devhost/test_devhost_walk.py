@@ -96,6 +96,15 @@ def test_when_all_is_over_at_the_first_failure() -> None:
     assert numbered(commands)[-1] == (2, "c")
 
 
+def test_when_any_has_no_failure() -> None:
+    race = together(ActionType.WHEN_ANY, call("a"))
+    actions = [together(ActionType.WHEN_ALL, race, retried("b", 2)), call("c")]
+
+    _, commands = walked(actions, failed(0), failed(1), fired(2), completed(3))
+
+    assert numbered(commands) == [(0, "a"), (1, "b"), (2, "timer"), (3, "b"), (4, "c")]
+
+
 def test_work_that_the_history_knows_is_no_new_work() -> None:
     scheduled = {"EventType": EventType.TASK_SCHEDULED, "EventId": 0, "Name": "a"}
 
