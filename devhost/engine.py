@@ -450,9 +450,11 @@ class Engine:
                     turn.suspended = event_type == EventType.EXECUTION_SUSPENDED
                 elif event_type == EventType.EVENT_RAISED:
                     # Kept until it is waited for: the SDK itself would remember only one early event of each name. Its
-                    # lookup minds the case of names, which Azure's does not.
-                    name = next((name for name in reversed(waits) if name.lower() == event["Name"].lower()), None)
-                    if name is None:
+                    # lookup minds the case of names, which Azure's does not: then the turn must know all waits.
+                    name = event["Name"]
+                    if name not in waits and not turn.events:
+                        name = next((wait for wait in waits if wait.lower() == name.lower()), name)
+                    if name not in waits:
                         turn.left = True
                         continue
                     waits.remove(name)

@@ -213,7 +213,7 @@ class Walk:
         self._reached = 0
         self._head: _Node | None = None
         self._nodes: dict[int, _Node] = {}
-        self._waiting: defaultdict[str, list[tuple[str, _Node]]] = defaultdict(list)
+        self._waiting: defaultdict[str, list[_Node]] = defaultdict(list)
         self.commands: dict[int, Command] = {}
         self._unrecorded: dict[int, Command] = {}
         self._timers: defaultdict[int, list[int]] = defaultdict(list)
@@ -221,7 +221,7 @@ class Walk:
     @property
     def waits(self) -> list[str]:
         """The names of the external events waited for, one entry for each wait."""
-        return [name for waiting in self._waiting.values() for name, _ in waiting]
+        return [name for name, nodes in self._waiting.items() for _ in nodes]
 
     def extend(self, actions: Sequence[Mapping[str, Any]]) -> list[int] | None:
         """Take the longer list of actions that the SDK returned after the next turn.
@@ -252,7 +252,7 @@ class Walk:
         elif event_type == EventType.EXECUTION_STARTED:
             self._advance()
         elif event_type == EventType.EVENT_RAISED:
-            self._raise(event["Name"].lower())
+            self._raise(event["Name"])
         elif (key := COMPLETIONS.get(event_type)) and (node := self._nodes.pop(event[key], None)):
             self.open.pop(event[key], None)
             node.finish(failed=event_type in FAILURES)
@@ -270,7 +270,7 @@ class Walk:
         while not self._waiting[name] and self._reached < len(self._actions):
             self._reach_next()
         if self._waiting[name]:
-            self._waiting[name].pop()[1].finish(failed=False)
+            self._waiting[name].pop().finish(failed=False)
             self._advance()
 
     def _advance(self) -> None:
@@ -304,9 +304,8 @@ class Walk:
             self._timers[self._reached - 1].append(task_id)
             return self._nodes[task_id]
         if action_type == ActionType.WAIT_FOR_EXTERNAL_EVENT:
-            name = action["externalEventName"]
             node = _Node(parent)
-            self._waiting[name.lower()].append((name, node))
+            self._waiting[action["externalEventName"]].append(node)
             return node
         if action_type == ActionType.CONTINUE_AS_NEW:
             self.continue_as_new = action

@@ -4,7 +4,6 @@ The worker library takes its message classes from a namespace that the host hand
 FunctionRpc.proto; only what the library touches exists here.
 """
 
-from enum import IntEnum
 from types import SimpleNamespace
 from typing import Any
 
@@ -47,6 +46,12 @@ class RpcHttp(Message):
     """An HTTP request on its way in, or an HTTP response on its way out."""
 
 
+class RpcHttpCookie(Message):
+    """A cookie of an HTTP response; here the values of SameSite are those of the header, in the protocol numbers."""
+
+    SameSite = SimpleNamespace(**{"None": None}, Lax="Lax", Strict="Strict", ExplicitNone="None")
+
+
 class BindingInfo(Message):
     """A binding as the worker indexes it; the attributes are the protocol's enum values."""
 
@@ -61,33 +66,23 @@ class StatusResult(Message):
     Failure = 0
     Success = 1
 
-    exception: Any = None
+
+def _only_field(**field: Any) -> Any:
+    """Stand in for a message that wraps a single value: the value itself."""
+    (value,) = field.values()
+    return value
 
 
-class SameSite(IntEnum):
-    """The SameSite attribute of a cookie."""
-
-    Unset = 0
-    Lax = 1
-    Strict = 2
-    ExplicitNone = 3
-
-
-# The protocol calls the first value `None`, which is no identifier in Python.
-_SAME_SITE = SimpleNamespace(
-    **{"None": SameSite.Unset}, Lax=SameSite.Lax, Strict=SameSite.Strict, ExplicitNone=SameSite.ExplicitNone
+_PLAIN = (
+    "WorkerInitResponse",
+    "WorkerMetadata",
+    "FunctionMetadataResponse",
+    "RpcFunctionMetadata",
+    "RpcRetryOptions",
+    "InvocationResponse",
+    "RpcException",
 )
-
-
-class RpcHttpCookie(Message):
-    """A cookie of an HTTP response."""
-
-    SameSite = _SAME_SITE
-
-
-class RpcException(Message):
-    """An exception raised by a function: `message` is `Type: text`, `stack_trace` the formatted traceback."""
-
+_WRAPPERS = ("NullableString", "NullableBool", "NullableDouble", "NullableTimestamp", "Timestamp")
 
 protos = SimpleNamespace(
     TypedData=TypedData,
@@ -96,23 +91,6 @@ protos = SimpleNamespace(
     StatusResult=StatusResult,
     RpcHttp=RpcHttp,
     RpcHttpCookie=RpcHttpCookie,
-    RpcException=RpcException,
-    **{
-        name: type(name, (Message,), {"__doc__": f"The protocol's {name}."})
-        for name in (
-            "WorkerInitResponse",
-            "WorkerMetadata",
-            "FunctionMetadataResponse",
-            "RpcFunctionMetadata",
-            "FunctionLoadResponse",
-            "FunctionEnvironmentReloadResponse",
-            "InvocationResponse",
-            "RpcRetryOptions",
-            "NullableString",
-            "NullableBool",
-            "NullableDouble",
-            "NullableTimestamp",
-            "Timestamp",
-        )
-    },
+    **dict.fromkeys(_PLAIN, Message),
+    **dict.fromkeys(_WRAPPERS, _only_field),
 )
