@@ -65,4 +65,5 @@ def _new_key() -> str:
 
 
 def _any_equal(given: str, *keys: str) -> bool:
-    return any(bool(key) and hmac.compare_digest(given.encode(), key.encode()) for key in keys)
+    candidate = given.encode(errors="surrogateescape")  # a header may hold bytes that are no text
+    return any(bool(key) and hmac.compare_digest(candidate, key.encode()) for key in keys)

@@ -109,6 +109,10 @@ def test_a_file_of_keys_that_can_not_be_used_is_named(tmp_path: Path, text: str)
         Keys.open(path, ["greet"])
 
 
+def test_a_key_that_is_no_text_opens_nothing(tmp_path: Path) -> None:
+    assert not Keys.open(tmp_path / "keys.json", []).admit_master(b"\xff".decode(errors="surrogateescape"))
+
+
 def test_comments_are_allowed_as_in_the_real_host(tmp_path: Path) -> None:
     text = """// at the top
     {"extensions": {"http": /* inside */ {"routePrefix": "v1//x"}}, // behind
