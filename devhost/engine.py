@@ -93,14 +93,13 @@ class _Execution:
 class _Turn:
     """A turn of an execution: its new events, the messages they came from, and what the SDK answered.
 
-    `left` says whether messages were left for a later turn, `suspended` how the instance is once this one is over.
+    `suspended` says how the instance is once the turn is over.
     """
 
     execution: _Execution
     suspended: bool
     events: list[dict[str, Any]] = field(default_factory=list)
     taken: list[int] = field(default_factory=list)
-    left: bool = False
     terminated: dict[str, Any] | None = None
     state: Mapping[str, Any] = field(default_factory=dict)
 
@@ -181,7 +180,7 @@ class Engine:
 
     def raise_event(self, instance_id: str, name: str, data_json: str) -> None:
         """Send an external event. Raises `InstanceNotFoundError` and `InstanceGoneError`."""
-        self._send(instance_id, EventType.EVENT_RAISED, Name=name, Input=data_json)
+        self._send(instance_id, EventType.EVENT_RAISED, waited_as=name.lower(), Name=name, Input=data_json)
 
     def terminate(self, instance_id: str, reason: str) -> None:
         """End an orchestration. Raises `InstanceNotFoundError` and `InstanceGoneError`."""
@@ -302,7 +301,8 @@ class Engine:
 
     async def _run_turn(self, instance_id: str) -> None:
         try:
-            again = await self._turn(instance_id)
+            await self._turn(instance_id)
+            again = self._has_more_to_do(instance_id)
         except sqlite3.Error:
             # The store is as it was before the turn; the instance tries again with its next message.
             logger.exception("The state of the orchestration '%s' can't be kept", instance_id)
@@ -319,6 +319,12 @@ class Engine:
         for changed in self._watchers.get(instance_id, ()):
             changed.set()
         self._make_ready([instance_id] if again else ())
+
+    def _has_more_to_do(self, instance_id: str) -> bool:
+        instance = self._instance(instance_id)
+        if instance is None or instance.status != "Running":
+            return instance is not None and instance.status == "ContinuedAsNew"
+        return self._store.has_messages(instance_id, _folded(instance.waits))
 
     async def _run_activity(self, activity: Activity) -> None:
         async def invoke() -> Outcome:
@@ -374,44 +380,41 @@ class Engine:
 
     # A turn
 
-    async def _turn(self, instance_id: str) -> bool:
-        """Take an instance one turn further; true if it should have another one right away."""
+    async def _turn(self, instance_id: str) -> None:
+        """Take an instance one turn further."""
         instance = self._instance(instance_id)
         if instance is None or instance.finished:
             with self._store.transaction():
                 self._store.discard_all(instance_id)
-            return False
+            return
         turn = self._take_in(self._load(instance))
         if turn.terminated is not None:
             self._end(turn, "Terminated", turn.terminated["Input"])
-            return False
+            return
         if not turn.runs_code:
             with self._store.transaction():
                 self._record(turn, turn.events)
                 if turn.events:
                     instance.status = "Suspended" if turn.suspended else "Running"
                     self._save(instance)
-            return bool(turn.events) and turn.left
+            return
         turn.events.insert(0, self._event(EventType.ORCHESTRATOR_STARTED))
         try:
             turn.state = await self._replay(turn)
             walk, commands, cancelled = self._follow(turn)
         except OrchestrationError as error:
             self._fail(turn, str(error))
-            return False
+            return
         error_text = turn.state.get("error")
         if walk.open or not (turn.state["isDone"] or error_text):
             # As in Azure, an orchestration whose code has ended goes on until all that it began has ended, too.
             self._commit(turn, commands, cancelled)
-            return turn.left
-        if error_text is not None:
+        elif error_text is not None:
             self._fail(turn, f"Orchestrator function '{instance.name}' failed: {error_text}")
         elif walk.continue_as_new is not None:
             self._continue_as_new(turn, walk.continue_as_new)
-            return True
         else:
             self._end(turn, "Completed", json.dumps(turn.state.get("output")))
-        return False
 
     def _instance(self, instance_id: str) -> Instance | None:
         """The instance as it is now, without asking the store for one whose execution is in memory."""
@@ -437,14 +440,13 @@ class Engine:
             started = {"Name": instance.name, "Version": instance.version, "Input": json.loads(instance.input)}
             turn.events.append(self._event(EventType.EXECUTION_STARTED, **started))
         waits = json.loads(instance.waits)
-        for message in self._store.messages(instance.instance_id):
+        for message in self._store.messages(instance.instance_id, _folded(instance.waits)):
             event = message.event
             event_type = event["EventType"]
             if message.execution_id in (None, instance.execution_id):
                 if event_type == EventType.EXECUTION_TERMINATED:
                     turn.terminated = event
                 elif first_turn or (turn.suspended and event_type != EventType.EXECUTION_RESUMED):
-                    turn.left = True
                     continue
                 elif event_type in (EventType.EXECUTION_SUSPENDED, EventType.EXECUTION_RESUMED):
                     turn.suspended = event_type == EventType.EXECUTION_SUSPENDED
@@ -455,7 +457,6 @@ class Engine:
                     if name not in waits and not turn.events:
                         name = next((wait for wait in waits if wait.lower() == name.lower()), name)
                     if name not in waits:
-                        turn.left = True
                         continue
                     waits.remove(name)
                     event["Name"] = name
@@ -683,11 +684,11 @@ class Engine:
 
     # Small things
 
-    def _send(self, instance_id: str, event_type: EventType, **fields: Any) -> None:
+    def _send(self, instance_id: str, event_type: EventType, *, waited_as: str | None = None, **fields: Any) -> None:
         if self.require(instance_id).finished:
             raise InstanceGoneError
         with self._store.transaction():
-            self._store.send(instance_id, None, self._event(event_type, **fields))
+            self._store.send(instance_id, None, self._event(event_type, **fields), waited_as=waited_as)
         self._make_ready([instance_id])
 
     def _save(self, instance: Instance) -> None:
@@ -712,6 +713,11 @@ class Engine:
 def child_id(parent: Instance, task_id: int) -> str:
     """The id of a sub-orchestration that was given none."""
     return f"{parent.execution_id}:{task_id:04x}"
+
+
+def _folded(waits: str) -> list[str]:
+    """The names of external events, written as JSON, regardless of case."""
+    return [name.lower() for name in json.loads(waits)]
 
 
 def _link(parent: Instance, task_id: int) -> str:

@@ -41,9 +41,10 @@ CREATE TABLE messages (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
     instance_id TEXT NOT NULL,
     execution_id TEXT,              -- NULL: for whichever execution is current
+    waited_as TEXT,                 -- of an external event, its name in lower case
     event TEXT NOT NULL             -- JSON: the history event to be
 );
-CREATE INDEX messages_by_instance ON messages (instance_id);
+CREATE INDEX messages_by_instance ON messages (instance_id, waited_as);
 CREATE TABLE activities (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
     instance_id TEXT NOT NULL,
@@ -229,19 +230,35 @@ class Store:
 
     # Messages
 
-    def send(self, instance_id: str, execution_id: str | None, event: dict[str, Any]) -> None:
-        """Leave an event for an instance."""
+    def send(
+        self, instance_id: str, execution_id: str | None, event: dict[str, Any], *, waited_as: str | None = None
+    ) -> None:
+        """Leave an event for an instance; an external one until it is waited for under this name."""
         self._database.execute(
-            "INSERT INTO messages (instance_id, execution_id, event) VALUES (?, ?, ?)",
-            (instance_id, execution_id, json.dumps(event)),
+            "INSERT INTO messages (instance_id, execution_id, waited_as, event) VALUES (?, ?, ?, ?)",
+            (instance_id, execution_id, waited_as, json.dumps(event)),
         )
 
-    def messages(self, instance_id: str) -> list[Message]:
-        """What waits for an instance, oldest first."""
+    def messages(self, instance_id: str, waits: Sequence[str]) -> list[Message]:
+        """What is there for an instance, oldest first: of external events no more than are waited for."""
         rows = self._database.execute(
-            "SELECT sequence, execution_id, event FROM messages WHERE instance_id = ? ORDER BY sequence", (instance_id,)
+            "SELECT sequence, execution_id, event FROM messages WHERE instance_id = ? AND waited_as IS NULL "
+            "UNION ALL SELECT * FROM (SELECT sequence, execution_id, event FROM messages "
+            "WHERE instance_id = ? AND waited_as IN (SELECT value FROM json_each(?)) ORDER BY sequence LIMIT ?) "
+            "ORDER BY sequence",
+            (instance_id, instance_id, json.dumps(waits), len(waits)),
         )
         return [Message(sequence, execution_id, json.loads(event)) for sequence, execution_id, event in rows]
+
+    def has_messages(self, instance_id: str, waits: Sequence[str]) -> bool:
+        """Whether `messages` would find any."""
+        found = self._database.execute(
+            "SELECT EXISTS (SELECT 1 FROM messages WHERE instance_id = ? AND waited_as IS NULL) "
+            "OR EXISTS (SELECT 1 FROM messages "
+            "WHERE instance_id = ? AND waited_as IN (SELECT value FROM json_each(?)))",
+            (instance_id, instance_id, json.dumps(waits)),
+        )
+        return bool(found.fetchone()[0])
 
     def discard(self, sequences: Sequence[int]) -> None:
         """Delete messages that were dealt with."""
