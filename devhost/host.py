@@ -85,8 +85,14 @@ class Host:
         self.engine.start()
         server = web.Application(client_max_size=MAX_BODY_BYTES)
         server.router.add_route("*", "/{path:(?s:.*)}", self._handle)
+        # Not in the handler: by the time it returns, a streamed response is over.
+        server.on_response_prepare.append(self._allow_origin)
         self._runner = web.AppRunner(
-            server, access_log=None, shutdown_timeout=_SHUTDOWN_GRACE, max_field_size=MAX_HEADER_BYTES
+            server,
+            access_log=None,
+            shutdown_timeout=_SHUTDOWN_GRACE,
+            max_field_size=MAX_HEADER_BYTES,
+            auto_decompress=False,  # as the real host, which leaves bodies as they are
         )
         await self._runner.setup()
         await web.SockSite(self._runner, listener).start()
@@ -126,22 +132,26 @@ class Host:
         self.app.client_binding = self._durable.client_binding(settings.hub_name, self.url + self._rpc_path)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        origin = request.headers.get("Origin", "").rstrip("/")
-        allowed = origin and (origin in self._local.cors or "*" in self._local.cors)
-        if allowed and request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
-            response: web.StreamResponse = web.Response(status=204)
-            response.headers["Access-Control-Allow-Methods"] = request.headers["Access-Control-Request-Method"]
-            response.headers["Access-Control-Allow-Headers"] = request.headers.get(
-                "Access-Control-Request-Headers", "*"
-            )
-        else:
-            response = await self._dispatch(request)
-        if allowed:
-            response.headers["Access-Control-Allow-Origin"] = origin
+        asked = request.headers.get("Access-Control-Request-Method")
+        if request.method != "OPTIONS" or asked is None or not self._is_allowed(request):
+            return await self._dispatch(request)
+        headers = {
+            "Access-Control-Allow-Methods": asked,
+            "Access-Control-Allow-Headers": request.headers.get("Access-Control-Request-Headers", "*"),
+        }
+        return web.Response(status=204, headers=headers)
+
+    async def _allow_origin(self, request: web.Request, response: web.StreamResponse) -> None:
+        if self._is_allowed(request):
+            response.headers["Access-Control-Allow-Origin"] = request.headers["Origin"].rstrip("/")
             response.headers["Vary"] = "Origin"
             if self._local.cors_credentials:
                 response.headers["Access-Control-Allow-Credentials"] = "true"
-        return response
+
+    def _is_allowed(self, request: web.Request) -> bool:
+        """Whether local.settings.json lets the page that sends a request read its response."""
+        origin = request.headers.get("Origin", "").rstrip("/")
+        return origin != "" and (origin in self._local.cors or "*" in self._local.cors)
 
     def _is_of_this_machine(self, request: web.Request) -> bool:
         """Whether a request can't come from somebody else's page in this machine's browser.

@@ -1,23 +1,19 @@
 """Serves HTTP triggers: finds the function of a request, invokes it, and turns what it returned into a response."""
 
 import json
-import logging
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+import time
 from http.cookies import SimpleCookie
 from typing import Any
 
 from aiohttp import web
 
 from devhost.keys import Keys
-from devhost.protocol import RpcHttp, SameSite, TypedData
-from devhost.routes import Route, RouteError, compile_route
+from devhost.protocol import RpcHttp, TypedData
+from devhost.routes import Route, RouteError
 from devhost.settings import HostSettings
+from devhost.streaming import Exchange
 from devhost.worker import HTTP, Function, FunctionApp, Outcome
-
-logger = logging.getLogger(__name__)
 
 # The real host's limits of a request's body and headers.
 MAX_BODY_BYTES = 100 * 1024 * 1024
@@ -29,21 +25,28 @@ _SERVER_HEADERS = frozenset({"content-length", "transfer-encoding", "connection"
 _RESERVED = ("admin", "runtime")
 
 
-@dataclass(frozen=True, slots=True)
 class HttpFunction:
-    """A function with its compiled route, the methods it takes (empty: all) and its authorization level."""
+    """A function with its compiled route, the methods it takes (none: all) and its level of authorization.
 
-    function: Function
-    route: Route
-    methods: frozenset[str]
-    level: str
+    Raises `RouteError`.
+    """
+
+    def __init__(self, function: Function, prefix: str) -> None:
+        template = function.trigger.get("route") or function.name
+        if template.strip("/").split("/")[0].lower() in _RESERVED:
+            raise RouteError(f"the route of '{function.name}' must not begin with {' or '.join(_RESERVED)}: {template}")
+        self.function = function
+        self.route = Route(f"{prefix}/{template}")
+        self.methods = frozenset(str(method).upper() for method in function.trigger.get("methods") or ())
+        self.level = str(function.trigger.get("authLevel") or "function").lower()
 
 
 class HttpTriggers:
     """The HTTP functions of an app."""
 
     def __init__(self, app: FunctionApp, settings: HostSettings, keys: Keys | None) -> None:
-        self.functions = _compile(app, settings)
+        functions = (HttpFunction(function, settings.route_prefix) for function in app.of_kind(HTTP).values())
+        self.functions = sorted(functions, key=lambda one: one.route.precedence)
         self._app = app
         self._keys = keys
         self._limit = settings.max_outstanding_requests
@@ -61,23 +64,23 @@ class HttpTriggers:
             return web.Response(status=429)
         self._outstanding += 1
         try:
-            message = await _to_message(request, route_values)
+            exchange = Exchange(self._app.streaming, request) if self._app.streaming else None
             outcome = await self._app.invoke(
                 target.function,
-                TypedData(http=message),
+                _to_message(request, route_values, await request.read() if exchange is None else b""),
                 reason="This function was programmatically called",
                 trace=trace_of(request) or {"traceparent": f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"},
+                exchange=exchange,
             )
         finally:
             self._outstanding -= 1
-        return _to_response(outcome)
+        return _to_response(outcome) if exchange is None else exchange.response
 
     def _find(self, method: str, path: str) -> tuple[HttpFunction, dict[str, str]] | None:
         # A method that isn't taken is a 404 in the real host too: it matches methods as a part of the route.
         for candidate in self.functions:
-            if candidate.methods and method not in candidate.methods:
-                continue
-            if (values := candidate.route.match(path)) is not None:
+            takes_method = not candidate.methods or method in candidate.methods
+            if takes_method and (values := candidate.route.match(path)) is not None:
                 return candidate, values
         return None
 
@@ -105,59 +108,30 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no JSON")
 
 
-def _compile(app: FunctionApp, settings: HostSettings) -> Sequence[HttpFunction]:
-    functions = []
-    for function in app.functions.values():
-        if function.kind != HTTP or function.disabled:
-            continue
-        template = function.trigger.get("route") or function.name
-        if template.strip("/").split("/")[0].lower() in _RESERVED:
-            raise RouteError(f"the route of '{function.name}' must not begin with {' or '.join(_RESERVED)}: {template}")
-        functions.append(
-            HttpFunction(
-                function,
-                compile_route(f"{settings.route_prefix}/{template}"),
-                frozenset(str(method).upper() for method in function.trigger.get("methods") or ()),
-                str(function.trigger.get("authLevel") or "function").lower(),
-            )
+def _to_message(request: web.Request, route_values: dict[str, str], body: bytes) -> TypedData:
+    headers, query = request.headers, request.query
+    return TypedData(
+        http=RpcHttp(
+            method=request.method,
+            url=str(request.url),
+            headers={name.lower(): ", ".join(headers.getall(name)) for name in headers},
+            params=route_values,
+            query={name: ",".join(query.getall(name)) for name in query},
+            body=TypedData(bytes=body),
         )
-    return sorted(functions, key=lambda one: one.route.precedence)
-
-
-async def _to_message(request: web.Request, route_values: dict[str, str]) -> RpcHttp:
-    headers: dict[str, str] = {}
-    for name, value in request.headers.items():
-        lower = name.lower()
-        headers[lower] = f"{headers[lower]}, {value}" if lower in headers else value
-    query: dict[str, str] = {}
-    for name, value in request.query.items():
-        query[name] = f"{query[name]},{value}" if name in query else value
-    return RpcHttp(
-        method=request.method,
-        url=str(request.url),
-        headers=headers,
-        params=route_values,
-        query=query,
-        body=TypedData(bytes=await request.read()),
     )
 
 
 def _to_response(outcome: Outcome) -> web.Response:
-    value = outcome.value
-    if value is None and outcome.outputs:
-        # A response that was handed to an `Out` parameter instead of being returned.
-        value = next((output for output in outcome.outputs.values() if output and output.kind == "http"), None)
     if outcome.error is not None:
         return web.Response(status=500)
-    if value is None or value.kind is None:
+    if outcome.value is None or outcome.value.kind is None:
         return web.Response(status=204)
-    if value.kind != "http":
-        return web.Response(text=str(value.value))
-    http = value.value
-    response = web.Response(status=int(http.status_code), body=http.body.value or b"")
-    for name, text in http.headers.items():
-        if name.lower() not in _SERVER_HEADERS:
-            response.headers[name] = text
+    if outcome.value.kind != "http":
+        return web.Response(text=str(outcome.value.value))
+    http = outcome.value.value
+    headers = {name: text for name, text in http.headers.items() if name.lower() not in _SERVER_HEADERS}
+    response = web.Response(status=int(http.status_code), headers=headers, body=http.body.value or b"")
     for cookie in http.cookies or ():
         response.headers.add("Set-Cookie", _set_cookie(cookie))
     return response
@@ -166,17 +140,17 @@ def _to_response(outcome: Outcome) -> web.Response:
 def _set_cookie(cookie: Any) -> str:
     jar: SimpleCookie = SimpleCookie()
     jar[cookie.name] = cookie.value
-    morsel = jar[cookie.name]
-    for attribute in ("domain", "path", "secure"):
-        if (nullable := getattr(cookie, attribute)) is not None and nullable.value:
-            morsel[attribute] = nullable.value
-    if cookie.http_only is not None and cookie.http_only.value:
-        morsel["httponly"] = True
+    attributes = {
+        "domain": cookie.domain,
+        "path": cookie.path,
+        "secure": cookie.secure,
+        "httponly": cookie.http_only,
+        "samesite": cookie.same_site,
+    }
     if cookie.max_age is not None:
-        morsel["max-age"] = int(cookie.max_age.value)
+        attributes["max-age"] = int(cookie.max_age)
     if cookie.expires is not None:
-        expires = datetime.fromtimestamp(cookie.expires.value.seconds, UTC)
-        morsel["expires"] = expires.strftime("%a, %d %b %Y %H:%M:%S GMT")
-    if cookie.same_site:
-        morsel["samesite"] = "None" if cookie.same_site == SameSite.ExplicitNone else cookie.same_site.name
-    return morsel.OutputString()
+        # The library took the time, which is GMT, for local time.
+        attributes["expires"] = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.localtime(cookie.expires))
+    jar[cookie.name].update({name: value for name, value in attributes.items() if value is not None})
+    return jar[cookie.name].OutputString()

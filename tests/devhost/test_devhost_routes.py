@@ -2,7 +2,7 @@
 
 import pytest
 
-from devhost.routes import RouteError, compile_route
+from devhost.routes import Route, RouteError
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,9 @@ from devhost.routes import RouteError, compile_route
         ("items/{id:alpha}", "/items/abc", {"id": "abc"}),
         ("items/{id:alpha}", "/items/ab1", None),
         ("items/{id:bool}", "/items/TRUE", {"id": "TRUE"}),
+        ("items/{id:int}", f"/items/{'0' * 5000}", None),
+        ("items/{id:int:range(1,9)}", "/items/10", None),
+        ("items/{id:max(9)}", "/items/-10", {"id": "-10"}),
         ("items/{id:double}", "/items/1.5e3", {"id": "1.5e3"}),
         ("items/{id:datetime}", "/items/2026-01-31", {"id": "2026-01-31"}),
         ("items/{id:datetime}", "/items/2026-02-31", None),
@@ -49,18 +52,37 @@ from devhost.routes import RouteError, compile_route
     ],
 )
 def test_a_path_fits_a_template_or_not(template: str, path: str, values: dict[str, str] | None) -> None:
-    assert compile_route(template).match(path) == values
+    assert Route(template).match(path) == values
 
 
 def test_the_most_specific_route_comes_first() -> None:
-    templates = ["b/{*rest}", "b/{id}", "b/{id:int}", "b/batch", "b/{id}/items", "b/operations/{id}"]
+    templates = [
+        "b/{*rest}",
+        "b/{id}",
+        "b/{id:int}",
+        "b/batch",
+        "b/{id}/items",
+        "b/file-{id}/items",
+        "b/operations/{id}",
+    ]
 
-    ordered = sorted(templates, key=lambda template: compile_route(template).precedence)
+    ordered = sorted(templates, key=lambda template: Route(template).precedence)
 
-    assert ordered == ["b/batch", "b/operations/{id}", "b/{id:int}", "b/{id}", "b/{id}/items", "b/{*rest}"]
+    assert ordered == [
+        "b/batch",
+        "b/operations/{id}",
+        "b/{id:int}",
+        "b/file-{id}/items",
+        "b/{id}",
+        "b/{id}/items",
+        "b/{*rest}",
+    ]
 
 
-@pytest.mark.parametrize("template", ["a/{id", "a/{id:colour}", "a/{id:length(x)}", "a/}b{"])
+@pytest.mark.parametrize(
+    "template",
+    ["a/{id", "a/{id:colour}", "a/{id:length(x)}", "a/{id:range(1)}", "a/{id:regex([)}", "a/}b{", "{id}/{id}"],
+)
 def test_a_bad_template_is_refused_by_name(template: str) -> None:
     with pytest.raises(RouteError, match="route template"):
-        compile_route(template)
+        Route(template)

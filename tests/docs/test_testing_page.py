@@ -1,5 +1,6 @@
 """docs/testing.md: what a reader would copy from it runs, and what it quotes stands in the tests that it names."""
 
+import importlib.metadata
 import inspect
 import re
 import shutil
@@ -69,7 +70,13 @@ def test_what_the_page_quotes_stands_in_the_file_that_it_names(block: Block) -> 
 
 
 def test_the_packages_that_the_page_installs_are_enough_for_devhost() -> None:
-    installed = [re.split("[=<>]", package)[0] for package in PIP.removeprefix("$ pip install ").split()]
+    installed = {"uvicorn"}  # comes with an app that streams
+    pending = [re.split("[=<>]", package)[0] for package in PIP.removeprefix("$ pip install ").split()]
+    while pending:
+        package = pending.pop()
+        installed.add(package)
+        requirements = [text for text in importlib.metadata.requires(package) or () if "extra ==" not in text]
+        pending += {re.split(r"[^\w.-]", text)[0] for text in requirements if ";" not in text} - installed
     sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "devhost").rglob("*.py"))
     imported = re.findall(r"^\s*(?:import|from) ([\w.]+)|import_module\(\"([\w.]+)", sources, re.MULTILINE)
     modules = {plain or dynamic for plain, dynamic in imported}

@@ -44,6 +44,8 @@ async def answer(req: func.HttpRequest) -> func.HttpResponse:
     response.headers["X-Custom"] = "yes"
     response.headers.add("Set-Cookie", "first=1; Path=/; HttpOnly; SameSite=Strict; Max-Age=60")
     response.headers.add("Set-Cookie", "second=2; Secure; Expires=Fri, 01 Jan 2027 00:00:00 GMT")
+    gone = "gone=3; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT; SameSite=None; Secure"
+    response.headers.add("Set-Cookie", gone)
     return response
 
 
