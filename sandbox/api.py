@@ -132,14 +132,13 @@ async def post_token(request: web.Request) -> web.Response:
     options, counters = app[_OPTIONS], app[_COUNTERS]
     counters.token_requests += 1
     step = app[_FAULTS].next_for_token()
+    body = await request.read()  # also before a drop: a connection with unread data would be reset instead of closed
     await _pause(options.token_delay + step.delay)
     step.raise_for_status()
     if step.drop == "before":
         return _drop_connection(request)
     try:
-        scope = app[_CLIENT].granted_scope(
-            request.content_type, await request.read(), request.headers.get("Authorization")
-        )
+        scope = app[_CLIENT].granted_scope(request.content_type, body, request.headers.get("Authorization"))
     except OAuthError as error:
         return _token_answer(error.status, {"error": error.error, "error_description": error.description})
     token = app[_TOKENS].issue(scope)
