@@ -21,6 +21,7 @@ QUOTED = [block for block in BLOCKS if block.language == "python" and "/" in blo
 FILES = {block.file: block.text for block in BLOCKS if block.language in {"python", "json"} and block not in QUOTED}
 FOUR_FILES = ["function_app.py", "host.json", "conftest.py", "test_subscribe.py"]
 PIP, *SHOWN = next(block.text for block in BLOCKS if block.language == "console").splitlines()
+PACKAGES = [re.split("[=<>]", package)[0] for package in PIP.removeprefix("$ pip install ").split()]
 SIGNATURES = dict(re.findall(r"^\| `(?:with )?(\w+)(\(.*?\))", PAGE, re.MULTILINE))
 
 
@@ -71,7 +72,7 @@ def test_what_the_page_quotes_stands_in_the_file_that_it_names(block: Block) -> 
 
 def test_the_packages_that_the_page_installs_are_enough_for_devhost() -> None:
     installed = {"uvicorn"}  # comes with an app that streams
-    pending = [re.split("[=<>]", package)[0] for package in PIP.removeprefix("$ pip install ").split()]
+    pending = list(PACKAGES)
     while pending:
         package = pending.pop()
         installed.add(package)
@@ -84,6 +85,11 @@ def test_the_packages_that_the_page_installs_are_enough_for_devhost() -> None:
     names = {name.replace(".", "-").replace("_", "-") for name in foreign}
     assert "azure-functions-runtime" in names
     assert [name for name in names if not any(f"{name}-".startswith(f"{package}-") for package in installed)] == []
+
+
+def test_the_benchmarks_have_the_packages_that_devhost_needs() -> None:
+    files = [(ROOT / folder / "requirements.txt").read_text(encoding="utf-8") for folder in ("", "benchmarks")]
+    assert {*PACKAGES} - {"pytest"} <= {*re.findall(r"^\w[\w.-]*", "\n".join(files), re.MULTILINE)}
 
 
 def test_the_page_installs_the_release_of_the_worker_library_that_the_project_uses() -> None:
