@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from devhost.host import Host, PortTakenError, listen
@@ -22,8 +22,6 @@ from devhost.worker import ACTIVITY, ENTITY, HTTP, ORCHESTRATION, AppLoadError
 _EXIT_FAILED = 1
 _EXIT_PORT_TAKEN = 2
 _EXIT_INTERRUPTED = 130
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def main() -> int:
@@ -74,22 +72,24 @@ def _end_with(watcher: int) -> None:
     os._exit(_EXIT_INTERRUPTED)
 
 
+def _on_signal(handler: Callable[..., object]) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handler)  # the loop's own are not on Windows
+
+
 async def _serve(host: Host) -> None:
     """Serve until a signal; at a second one, whatever is going on, the process ends at once."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def interrupt(*_: object) -> None:
-        for number in _SIGNALS:
-            signal.signal(number, lambda *_: os._exit(_EXIT_INTERRUPTED))
+        _on_signal(lambda *_: os._exit(_EXIT_INTERRUPTED))
         loop.call_soon_threadsafe(stop.set)
 
     # While the app is imported, which may take for ever, a signal ends the process at once.
-    for number in _SIGNALS:
-        signal.signal(number, signal.default_int_handler)
+    _on_signal(signal.default_int_handler)
     async with host:
-        for number in _SIGNALS:
-            signal.signal(number, interrupt)  # the loop's own are not on Windows
+        _on_signal(interrupt)
         _print_functions(host)
         if host.keys is not None:
             _print_keys(host.keys)

@@ -147,7 +147,7 @@ class DurableHttp:
                 if ended.status == "Completed":
                     return web.json_response(text=ended.output)
                 return self._status(request, instance.instance_id)
-        urls = self._management_urls(_origin_of(request), instance.instance_id)
+        urls = self._management_urls(str(request.url.origin()), instance.instance_id)
         headers = {"Location": urls["statusQueryGetUri"], "Retry-After": str(_POLL_NEW_AFTER)}
         return web.json_response(urls, status=202, headers=headers)
 
@@ -286,10 +286,6 @@ def _status_json(instance: Instance, *, show_input: bool) -> dict[str, Any]:
 
 def _whole_seconds(time: str) -> str:
     return time.partition(".")[0] + "Z"
-
-
-def _origin_of(request: web.Request) -> str:
-    return str(request.url.origin())
 
 
 def _seconds_to_wait(request: web.Request) -> float | None:

@@ -50,7 +50,7 @@ class App(Protocol):
 AroundActivity = Callable[[Activity, Callable[[], Awaitable[Outcome]]], Awaitable[Outcome]]
 
 
-class UnknownFunctionError(Exception):
+class UnknownFunctionError(OrchestrationError):
     """There is no such orchestrator or activity function in the app."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
@@ -120,8 +120,7 @@ class Engine:
         self._app = app
         self._clock = clock
         self._settings = settings
-        self._orchestrators = app.of_kind(ORCHESTRATION)
-        self._activity_functions = app.of_kind(ACTIVITY)
+        self._functions = {"orchestrator": app.of_kind(ORCHESTRATION), "activity": app.of_kind(ACTIVITY)}
         self._executions: OrderedDict[str, _Execution] = OrderedDict()
         self._ready: OrderedDict[str, None] = OrderedDict()
         self._in_turn: set[str] = set()
@@ -180,7 +179,7 @@ class Engine:
 
     def raise_event(self, instance_id: str, name: str, data_json: str) -> None:
         """Send an external event. Raises `InstanceNotFoundError` and `InstanceGoneError`."""
-        self._send(instance_id, EventType.EVENT_RAISED, waited_as=name.lower(), Name=name, Input=data_json)
+        self._send(instance_id, EventType.EVENT_RAISED, waited_as=name, Name=name, Input=data_json)
 
     def terminate(self, instance_id: str, reason: str) -> None:
         """End an orchestration. Raises `InstanceNotFoundError` and `InstanceGoneError`."""
@@ -322,15 +321,16 @@ class Engine:
 
     def _has_more_to_do(self, instance_id: str) -> bool:
         instance = self._instance(instance_id)
-        if instance is None or instance.status != "Running":
-            return instance is not None and instance.status == "ContinuedAsNew"
-        return self._store.has_messages(instance_id, _folded(instance.waits))
+        if instance is not None and instance.status == "Running":
+            return self._store.has_messages(instance_id, json.loads(instance.waits))
+        return instance is not None and instance.status == "ContinuedAsNew"
 
     async def _run_activity(self, activity: Activity) -> None:
         async def invoke() -> Outcome:
-            function = self._activity_functions.get(activity.name.lower())
-            if function is None:  # it was there when the activity was scheduled
-                return Outcome(error=str(UnknownFunctionError("activity", activity.name, self._activity_functions)))
+            try:
+                function = self._function("activity", activity.name)
+            except UnknownFunctionError as error:  # it was there when the activity was scheduled
+                return Outcome(error=str(error))
             instance = self._instance(activity.instance_id)
             trace = json.loads(instance.trace) if instance is not None else NO_TRACE
             data = TypedData(string=activity.input)
@@ -344,15 +344,12 @@ class Engine:
         finally:
             self._running_activities -= 1
             asyncio.get_running_loop().call_soon(self._pump)
-        event = {"Timestamp": self._now(), "EventId": -1, "TaskScheduledId": activity.task_id}
         if outcome.error is None:
-            event |= {"EventType": EventType.TASK_COMPLETED, "Result": _result_json(outcome.value)}
+            event = self._event(EventType.TASK_COMPLETED, Result=_result_json(outcome.value))
         else:
-            event |= {
-                "EventType": EventType.TASK_FAILED,
-                "Reason": f"Activity function '{activity.name}' failed: {outcome.error}",
-                "Details": outcome.stack_trace,
-            }
+            reason = f"Activity function '{activity.name}' failed: {outcome.error}"
+            event = self._event(EventType.TASK_FAILED, Reason=reason, Details=outcome.stack_trace)
+        event["TaskScheduledId"] = activity.task_id
         with self._store.transaction():
             if self._store.remove_activity(activity):
                 self._store.send(activity.instance_id, activity.execution_id, event)
@@ -374,8 +371,8 @@ class Engine:
         with self._store.transaction():
             due = self._store.take_due(now, _TIMERS_AT_ONCE)
             for instance_id, task_id, execution_id, fire_at in due:
-                fired = {"EventType": EventType.TIMER_FIRED, "EventId": -1, "TimerId": task_id, "FireAt": fire_at}
-                self._store.send(instance_id, execution_id, fired | {"Timestamp": now})
+                fired = self._event(EventType.TIMER_FIRED, TimerId=task_id, FireAt=fire_at)
+                self._store.send(instance_id, execution_id, fired)
         return [timer[0] for timer in due]
 
     # A turn
@@ -440,7 +437,7 @@ class Engine:
             started = {"Name": instance.name, "Version": instance.version, "Input": json.loads(instance.input)}
             turn.events.append(self._event(EventType.EXECUTION_STARTED, **started))
         waits = json.loads(instance.waits)
-        for message in self._store.messages(instance.instance_id, _folded(instance.waits)):
+        for message in self._store.messages(instance.instance_id, waits):
             event = message.event
             event_type = event["EventType"]
             if message.execution_id in (None, instance.execution_id):
@@ -469,9 +466,7 @@ class Engine:
     async def _replay(self, turn: _Turn) -> dict[str, Any]:
         """Have the SDK run the orchestrator against its history; returns its state. Raises `OrchestrationError`."""
         instance, old = turn.execution.instance, turn.execution.events
-        function = self._orchestrators.get(instance.name.lower())
-        if function is None:
-            raise OrchestrationError(str(UnknownFunctionError("orchestrator", instance.name, self._orchestrators)))
+        function = self._function("orchestrator", instance.name)
         history = ",".join([*old, *(json.dumps({**event, "IsPlayed": False}) for event in turn.events)])
         # Without the limits of Azure Storage's timers, which the SDK would have to split, a timer is one task however
         # long it is; so do the other backends of the durable extension.
@@ -503,12 +498,9 @@ class Engine:
         for event in turn.events:
             walk.feed(event)
         commands = walk.end_turn()
-        callable_names = {"activity": self._activity_functions, "sub-orchestration": self._orchestrators}
         for command in commands:
-            known = callable_names.get(command.kind)
-            if known is not None and command.name.lower() not in known:
-                kind = "activity" if command.kind == "activity" else "orchestrator"
-                raise OrchestrationError(str(UnknownFunctionError(kind, command.name, known)))
+            if command.kind != "timer":
+                self._function("activity" if command.kind == "activity" else "orchestrator", command.name)
         instance.waits = json.dumps(walk.waits)
         status = state.get("customStatus")
         if status is not None or execution.events:  # what was set before `continue_as_new` stays for the first turn
@@ -616,9 +608,7 @@ class Engine:
         trace_json: str,
         parent_json: str | None = None,
     ) -> Instance:
-        function = self._orchestrators.get(name.lower())
-        if function is None:
-            raise UnknownFunctionError("orchestrator", name, self._orchestrators)
+        function = self._function("orchestrator", name)
         existing = self._instance(instance_id)
         if existing is not None:
             if not existing.finished:
@@ -684,6 +674,13 @@ class Engine:
 
     # Small things
 
+    def _function(self, kind: str, name: str) -> Function:
+        """The `orchestrator` or `activity` function with this name. Raises `UnknownFunctionError`."""
+        functions = self._functions[kind]
+        if (function := functions.get(name.lower())) is None:
+            raise UnknownFunctionError(kind, name, functions)
+        return function
+
     def _send(self, instance_id: str, event_type: EventType, *, waited_as: str | None = None, **fields: Any) -> None:
         if self.require(instance_id).finished:
             raise InstanceGoneError
@@ -713,11 +710,6 @@ class Engine:
 def child_id(parent: Instance, task_id: int) -> str:
     """The id of a sub-orchestration that was given none."""
     return f"{parent.execution_id}:{task_id:04x}"
-
-
-def _folded(waits: str) -> list[str]:
-    """The names of external events, written as JSON, regardless of case."""
-    return [name.lower() for name in json.loads(waits)]
 
 
 def _link(parent: Instance, task_id: int) -> str:

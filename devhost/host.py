@@ -1,6 +1,5 @@
 """Puts the parts together: one app, its state, and an HTTP server on a loopback address."""
 
-import logging
 import secrets
 import socket
 from pathlib import Path
@@ -15,14 +14,10 @@ from devhost.durable_http import WEBHOOKS, DurableHttp
 from devhost.engine import Engine
 from devhost.keys import Keys
 from devhost.page import Page
-from devhost.settings import LocalSettings, read_host_settings
+from devhost.settings import ADDRESS, LocalSettings, read_host_settings
 from devhost.store import Store
 from devhost.triggers import MAX_BODY_BYTES, MAX_HEADER_BYTES, HttpTriggers, key_of
 from devhost.worker import FunctionApp
-
-logger = logging.getLogger(__name__)
-
-ADDRESS = "127.0.0.1"
 
 # The host's own paths, which can start and stop anything, and the names by which this machine's browser asks for them.
 _OWN_PATHS = ("/admin/", f"{WEBHOOKS}/")

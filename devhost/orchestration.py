@@ -201,11 +201,12 @@ class _Retry(_Node):
 class Walk:
     """One execution's history and actions, walked side by side.
 
-    `open` maps the ids of unfinished tasks to their commands, without timers that were cancelled; `continue_as_new` is
-    the action by that name once it was reached.
+    `commands` maps the ids of all tasks so far to their commands, `open` those of unfinished ones, without timers that
+    were cancelled; `continue_as_new` is the action by that name once it was reached.
     """
 
     def __init__(self, actions: Sequence[Mapping[str, Any]] = ()) -> None:
+        self.commands: dict[int, Command] = {}
         self.open: dict[int, Command] = {}
         self.continue_as_new: Mapping[str, Any] | None = None
         self.now = datetime.min.replace(tzinfo=UTC)
@@ -214,7 +215,6 @@ class Walk:
         self._head: _Node | None = None
         self._nodes: dict[int, _Node] = {}
         self._waiting: defaultdict[str, list[_Node]] = defaultdict(list)
-        self.commands: dict[int, Command] = {}
         self._unrecorded: dict[int, Command] = {}
         self._timers: defaultdict[int, list[int]] = defaultdict(list)
 

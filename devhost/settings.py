@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+ADDRESS = "127.0.0.1"
 DEFAULT_PORT = 7071
 
 # The durable extension's defaults outside the Consumption plan: ten for each core.

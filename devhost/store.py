@@ -233,10 +233,10 @@ class Store:
     def send(
         self, instance_id: str, execution_id: str | None, event: dict[str, Any], *, waited_as: str | None = None
     ) -> None:
-        """Leave an event for an instance; an external one until it is waited for under this name."""
+        """Leave an event for an instance; an external one until its name is waited for, in whatever case."""
         self._database.execute(
             "INSERT INTO messages (instance_id, execution_id, waited_as, event) VALUES (?, ?, ?, ?)",
-            (instance_id, execution_id, waited_as, json.dumps(event)),
+            (instance_id, execution_id, waited_as and waited_as.lower(), json.dumps(event)),
         )
 
     def messages(self, instance_id: str, waits: Sequence[str]) -> list[Message]:
@@ -246,7 +246,7 @@ class Store:
             "UNION ALL SELECT * FROM (SELECT sequence, execution_id, event FROM messages "
             "WHERE instance_id = ? AND waited_as IN (SELECT value FROM json_each(?)) ORDER BY sequence LIMIT ?) "
             "ORDER BY sequence",
-            (instance_id, instance_id, json.dumps(waits), len(waits)),
+            (instance_id, instance_id, _lower_case(waits), len(waits)),
         )
         return [Message(sequence, execution_id, json.loads(event)) for sequence, execution_id, event in rows]
 
@@ -256,7 +256,7 @@ class Store:
             "SELECT EXISTS (SELECT 1 FROM messages WHERE instance_id = ? AND waited_as IS NULL) "
             "OR EXISTS (SELECT 1 FROM messages "
             "WHERE instance_id = ? AND waited_as IN (SELECT value FROM json_each(?)))",
-            (instance_id, instance_id, json.dumps(waits)),
+            (instance_id, instance_id, _lower_case(waits)),
         )
         return bool(found.fetchone()[0])
 
@@ -331,6 +331,11 @@ class Store:
     def dump(self) -> str:
         """The whole state as text, for a search through it."""
         return "\n".join(self._database.iterdump())
+
+
+def _lower_case(names: Sequence[str]) -> str:
+    """Names as a JSON list, in lower case."""
+    return json.dumps([name.lower() for name in names])
 
 
 def _open(path: Path) -> sqlite3.Connection:

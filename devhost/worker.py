@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from devhost.protocol import Message, ParameterBinding, StatusResult, TypedData, protos
-from devhost.settings import is_disabled
+from devhost.settings import ADDRESS, is_disabled
 from devhost.streaming import Exchange, StreamingServer, http_v2
 
 logger = logging.getLogger(__name__)
@@ -32,9 +32,6 @@ OUT_OF_PROC_MARK = "\n\n$OutOfProcData$:"
 
 # The module that the worker library imports.
 _APP_MODULE = "function_app"
-
-# Where it listens if the app streams.
-_ADDRESS = "127.0.0.1"
 
 NO_TRACE: Mapping[str, str] = {}
 
@@ -110,7 +107,7 @@ class FunctionApp:
         elif cls._loaded[0] != folder:
             raise AppLoadError(f"one app per process: {cls._loaded[0]} is loaded already")
         elif http_v2.HttpV2Registry.http_v2_enabled():
-            uri = http_v2.initialize_http_server(_ADDRESS)  # the one before ended with its host
+            uri = http_v2.initialize_http_server(ADDRESS)  # the one before ended with its host
         streaming = await StreamingServer.start(uri) if uri else None
         return cls(folder.name, cls._loaded[1], streaming, time_limit)
 
@@ -222,7 +219,7 @@ async def _index(folder: Path) -> tuple[dict[str, Function], str | None]:
     try:
         init = Message(capabilities={}, function_app_directory=str(folder))
         response = await runtime.worker_init_request(
-            Message(request=Message(worker_init_request=init), properties={"host": _ADDRESS, "protos": protos})
+            Message(request=Message(worker_init_request=init), properties={"host": ADDRESS, "protos": protos})
         )
     except SystemExit as error:
         raise AppLoadError(

@@ -36,6 +36,19 @@ def activities(durable: Durable) -> None:
         raise ValueError(f"no to {value}")
 
 
+@pytest.fixture
+def gate(durable: Durable) -> asyncio.Event:
+    """Holds up the activity `slow`, which returns its input, until it is set."""
+    gate = asyncio.Event()
+
+    @durable.app.activity
+    async def slow(value: Any) -> Any:
+        await gate.wait()
+        return value
+
+    return gate
+
+
 # Activities
 
 
@@ -401,14 +414,9 @@ async def test_an_orchestration_ends_once_its_timers_have_fired_or_were_cancelle
 
 
 @pytest.mark.parametrize("in_the_end", ["fail", "continue as new"])
-async def test_an_orchestration_waits_for_its_activities_whatever_its_end(durable: Durable, in_the_end: str) -> None:
-    gate = asyncio.Event()
-
-    @durable.app.activity
-    async def slow(value: int) -> int:
-        await gate.wait()
-        return value
-
+async def test_an_orchestration_waits_for_its_activities_whatever_its_end(
+    durable: Durable, gate: asyncio.Event, in_the_end: str
+) -> None:
     @durable.app.orchestrator
     def hasty(context: Context) -> Steps:
         if context.get_input() == "again":
@@ -604,13 +612,9 @@ async def test_an_unknown_instance_is_named_as_such(durable: Durable) -> None:
         durable.engine.terminate("nobody", "why not")
 
 
-async def test_the_results_of_a_terminated_orchestrations_activities_are_dropped(durable: Durable) -> None:
-    gate = asyncio.Event()
-
-    @durable.app.activity
-    async def slow(value: Any) -> None:
-        await gate.wait()
-
+async def test_the_results_of_a_terminated_orchestrations_activities_are_dropped(
+    durable: Durable, gate: asyncio.Event
+) -> None:
     @durable.app.orchestrator
     def waiting(context: Context) -> Steps:
         yield context.call_activity("slow", None)
@@ -734,15 +738,9 @@ async def test_rewind_goes_into_failed_sub_orchestrations(durable: Durable) -> N
 
 
 @pytest.fixture
-async def failed_amid_work(durable: Durable) -> tuple[str, asyncio.Event]:
-    """An orchestration that failed, for a mistake made since, amid an activity, a child and a timer; it ends these."""
-    released = asyncio.Event()
+async def failed_amid_work(durable: Durable, gate: asyncio.Event) -> str:
+    """The id of an orchestration that failed, for a mistake made since, amid a slow activity, a child and a timer."""
     first = "double"
-
-    @durable.app.activity
-    async def slow(value: int) -> int:
-        await released.wait()
-        return value
 
     @durable.app.orchestrator
     def child(context: Context) -> Steps:
@@ -762,32 +760,29 @@ async def failed_amid_work(durable: Durable) -> tuple[str, asyncio.Event]:
     durable.engine.raise_event(instance_id, "Go", "1")
     assert (await durable.engine.wait(instance_id)).status == "Failed"
     first = "double"
-    return instance_id, released
+    return instance_id
 
 
 async def test_rewind_does_not_wait_for_what_ended_while_the_orchestration_had_failed(
-    durable: Durable, failed_amid_work: tuple[str, asyncio.Event]
+    durable: Durable, gate: asyncio.Event, failed_amid_work: str
 ) -> None:
-    instance_id, released = failed_amid_work
-    released.set()
+    gate.set()
     await durable.advance(60)
 
-    durable.engine.rewind(instance_id, "repaired")
-    durable.engine.raise_event(instance_id, "Go", "1")
+    durable.engine.rewind(failed_amid_work, "repaired")
+    durable.engine.raise_event(failed_amid_work, "Go", "1")
 
-    assert (await durable.finish(instance_id)).output == "[2, 1, 2]"
+    assert (await durable.finish(failed_amid_work)).output == "[2, 1, 2]"
 
 
 async def test_rewind_waits_for_what_is_still_running(
-    durable: Durable, failed_amid_work: tuple[str, asyncio.Event]
+    durable: Durable, gate: asyncio.Event, failed_amid_work: str
 ) -> None:
-    instance_id, released = failed_amid_work
+    durable.engine.rewind(failed_amid_work, "repaired")
+    durable.engine.raise_event(failed_amid_work, "Go", "1")
+    gate.set()
 
-    durable.engine.rewind(instance_id, "repaired")
-    durable.engine.raise_event(instance_id, "Go", "1")
-    released.set()
-
-    assert (await durable.finish(instance_id)).output == "[2, 1, 2]"
+    assert (await durable.finish(failed_amid_work)).output == "[2, 1, 2]"
     assert sorted(durable.app.calls) == [("double", 1), ("slow", 1), ("slow", 2)]
 
 
@@ -906,11 +901,8 @@ async def test_an_orchestrator_that_forgets_a_call_is_found_out(durable: Durable
 # After the end of the process
 
 
+@pytest.mark.usefixtures("gate")
 async def test_an_activity_that_is_gone_after_a_restart_fails(durable: Durable) -> None:
-    @durable.app.activity
-    async def slow(value: Any) -> None:
-        await asyncio.Event().wait()
-
     @durable.app.orchestrator
     def waiting(context: Context) -> Steps:
         yield context.call_activity("slow", 1)

@@ -66,7 +66,6 @@ class Reader:
             came = masked(told(self.send(request), shown), shown, self.values)
             if came == shown or request.method != "GET" or time.monotonic() > give_up_at:
                 return came, shown
-            time.sleep(0.05)
 
     def send(self, request: Request) -> httpx.Response:
         """The answer to a request whose URL is one of the page."""
