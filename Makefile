@@ -11,13 +11,13 @@ help: ## List the commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
 demo: $(INSTALLED) ## Post the example records through the whole app and show what becomes of each
-	@$(RUN) examples.demo
+	@$(RUN) dev.demo
 
 run: $(INSTALLED) ## Keep the app up on port 7071, with the sandbox API unless your settings name a real one
-	@$(RUN) examples.run
+	@$(RUN) dev.run
 
 sandbox: $(INSTALLED) ## Keep only the sandbox API up, for the app under `func start`
-	@$(RUN) sandbox
+	@$(RUN) dev.sandbox
 
 test: $(INSTALLED) ## Run the test suite
 	@$(RUN) pytest -q
@@ -26,8 +26,8 @@ soak: $(INSTALLED) ## Kill the host 25 times while 500 records go to an API that
 	@SOAK=1 $(RUN) pytest -q -s --timeout=300 tests/faults
 
 bench: $(BENCH)/installed ## Measure everything against what one would use instead, in less than ten minutes
-	@$(BENCH)/bin/python -m benchmarks
-	@$(BENCH)/bin/python -m benchmarks.devhost --rounds 2
+	@$(BENCH)/bin/python -m dev.benchmarks
+	@$(BENCH)/bin/python -m dev.benchmarks.devhost --rounds 2
 
 check: $(INSTALLED) $(CHECKS) ## Lint, format, types, import directions, Azure Functions diagnostics
 	$(RUN) ruff check .
@@ -47,7 +47,7 @@ format: $(INSTALLED) ## Format the code
 
 package: $(INSTALLED) ## Build what is deployed to Azure, dependencies included, as the folder package/
 	@rm -rf package
-	@$(RUN) scripts.package package
+	@$(RUN) dev.package package
 	@$(RUN) pip install --quiet --disable-pip-version-check --only-binary :all: \
 	  --target package/.python_packages/lib/site-packages -r package/requirements.txt
 
@@ -65,7 +65,7 @@ $(CHECKS): infra/requirements-checks.txt infra/constraints-checks.txt
 	@.venv-checks/bin/python -m pip install --quiet --disable-pip-version-check -r infra/requirements-checks.txt
 	@touch $@
 
-$(BENCH)/installed: constraints.txt constraints-dev.txt requirements.txt benchmarks/requirements.txt
+$(BENCH)/installed: constraints.txt constraints-dev.txt requirements.txt dev/benchmarks/requirements.txt
 	@$(PYTHON) -m venv $(BENCH)
-	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
+	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -r dev/benchmarks/requirements.txt
 	@touch $@

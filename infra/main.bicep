@@ -46,7 +46,7 @@ param zoneRedundant bool = false
   'storage'
   'durable-task-scheduler'
 ])
-@description('Where Durable Functions keep their state; scripts/durable_backend.py makes host.json agree')
+@description('Where Durable Functions keep their state; dev/durable_backend.py makes host.json agree')
 param durableBackend string = 'storage'
 
 @allowed([

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from sandbox.serving import serve
+from dev.sandbox.serving import serve
 from shared.access_tokens import BearerAuth, TokenCache
 
 from .authority import Authority

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from aiohttp import web
 
-from sandbox.serving import serve
+from dev.sandbox.serving import serve
 from shared.access_tokens import BearerAuth, TokenCache, TokenError
 
 from .conftest import NO_CERTIFICATES

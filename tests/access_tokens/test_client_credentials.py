@@ -12,7 +12,7 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from sandbox.serving import serve
+from dev.sandbox.serving import serve
 from shared.access_tokens import (
     ClientAssertion,
     ClientAuthentication,

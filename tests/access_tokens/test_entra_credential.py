@@ -11,7 +11,7 @@ from aiohttp import web
 from azure.core.credentials import AccessTokenInfo, TokenRequestOptions
 from azure.identity import ManagedIdentityCredential, WorkloadIdentityCredential
 
-from sandbox.serving import serve
+from dev.sandbox.serving import serve
 from shared.access_tokens import (
     ClientAssertion,
     ClientCredentials,

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from aiohttp import web
 
-from sandbox.serving import serve
+from dev.sandbox.serving import serve
 from shared.access_tokens import (
     BearerAuth,
     CachePolicy,

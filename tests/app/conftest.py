@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
+from dev.sandbox.api import app_environment, create_app
+from dev.sandbox.serving import serve
 from devhost.testing import RunningHost
-from sandbox.api import app_environment, create_app
-from sandbox.serving import serve
 
 type NewRecord = Callable[[], dict[str, Any]]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from sandbox.api import CLIENT_SECRET, SandboxOptions, app_environment, create_app
-from sandbox.serving import serve
+from dev.sandbox.api import CLIENT_SECRET, SandboxOptions, app_environment, create_app
+from dev.sandbox.serving import serve
 from shared.access_tokens import (
     BearerAuth,
     ClientCertificate,

@@ -53,5 +53,5 @@ def test_import_with_an_empty_environment_opens_nothing_and_starts_nothing() -> 
     assert report["threads"] == 0
     assert not report["loop"]
     assert "PostBusiness" in report["functions"]
-    unwanted = ("azure.identity", "azure.core", "msal", "jwt", "requests", "cryptography", "sandbox", "devhost")
+    unwanted = ("azure.identity", "azure.core", "msal", "jwt", "requests", "cryptography", "dev", "devhost")
     assert [name for name in report["modules"] if name in unwanted] == []

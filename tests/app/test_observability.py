@@ -12,8 +12,8 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader, NumberDataPoint
 from opentelemetry.sdk.trace import TracerProvider
 
+from dev.sandbox.serving import serve
 from devhost.testing import RunningHost
-from sandbox.serving import serve
 from shared.business import Business, BusinessApi, post_business
 from shared.rest import ClientOptions
 from shared.telemetry import add_trace_context

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from sandbox.serving import serve
+from dev.sandbox.serving import serve
 from shared.access_tokens import TokenError
 from shared.business import Business, BusinessApi, Deferred, Posted, Rejected, post_business
 from shared.rest import ClientOptions

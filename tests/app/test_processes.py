@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from examples.processes import embedded_host
+from dev.processes import embedded_host
 
 APP = Path(__file__).parents[2]
 NO_SETTINGS = dict.fromkeys(["BUSINESS_API_BASE_URL", "BUSINESS_API_TOKEN_URL", "BUSINESS_API_CLIENT_ID"], "")

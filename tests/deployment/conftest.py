@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pycep import BicepParser
 
-from scripts.package import build
+from dev.package import build
 
 ROOT = Path(__file__).parents[2]
 INFRA = ROOT / "infra"

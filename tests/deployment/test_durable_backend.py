@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from scripts.durable_backend import BACKENDS, CONNECTION, with_backend
+from dev.durable_backend import BACKENDS, CONNECTION, with_backend
 
 HOST: dict[str, Any] = {"version": "2.0", "extensions": {"http": {}, "durableTask": {"hubName": "PostBusinessHub"}}}
 
@@ -33,7 +33,7 @@ def test_a_host_json_that_names_the_backend_already_is_left_as_it_is_written(tmp
     host = tmp_path / "host.json"
     host.write_text(json.dumps(HOST))
     written = host.read_text()
-    command = [sys.executable, "scripts/durable_backend.py"]
+    command = [sys.executable, "dev/durable_backend.py"]
     subprocess.run([*command, "storage", host], cwd=root, check=True)
     assert host.read_text() == written
     subprocess.run([*command, "durable-task-scheduler", host], cwd=root, check=True)

@@ -13,7 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from scripts.package import build, deployed_files
+from dev.package import build, deployed_files
 
 TOP = {".funcignore", "constraints.txt", "function_app.py", "host.json", "requirements.txt", "shared"}
 DEPENDENCIES = Path(".python_packages/lib/site-packages")

@@ -47,7 +47,7 @@ def test_what_f5_starts_first_exists(root: Path) -> None:
         started.update(task.get("dependsOn", []))
     assert started <= labels
     for configuration in configurations:
-        if configuration.get("module", "").partition(".")[0] in {"examples", "devhost", "sandbox"}:
+        if configuration.get("module", "").partition(".")[0] in {"dev", "devhost"}:
             assert (root / (configuration["module"].replace(".", "/") + ".py")).exists()
 
 

@@ -13,10 +13,10 @@ from typing import Any, get_args
 import httpx
 import pytest
 
+from dev.processes import embedded_host
+from dev.sandbox.api import app_environment, create_app
+from dev.sandbox.serving import serve
 from devhost.settings import read_local_settings
-from examples.processes import embedded_host
-from sandbox.api import app_environment, create_app
-from sandbox.serving import serve
 from shared import intake
 from shared.access_tokens import TokenError
 from shared.batches import MAX_RECORDS, PAGE_SIZE

@@ -9,8 +9,8 @@ import httpx
 from aiohttp import web
 from pydantic_core import from_json
 
-from sandbox.api import CLIENT_ID, CLIENT_SECRET, SCOPE, TOKEN_PATH, app_environment, create_app
-from sandbox.serving import serve
+from dev.sandbox.api import CLIENT_ID, CLIENT_SECRET, SCOPE, TOKEN_PATH, app_environment, create_app
+from dev.sandbox.serving import serve
 
 _LOOK_SECONDS = 0.01
 

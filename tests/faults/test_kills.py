@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from sandbox.api import CLIENT_ID, CLIENT_SECRET
+from dev.sandbox.api import CLIENT_ID, CLIENT_SECRET
 from tests.faults.scenario import REFUSED_COUNTRY, Findings, Scenario, new_record, participants, run
 
 if os.environ.get("SOAK") == "1":

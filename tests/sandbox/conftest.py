@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from sandbox.api import CLIENT_ID, CLIENT_SECRET, SCOPE, TOKEN_PATH, SandboxOptions, create_app
-from sandbox.serving import serve
+from dev.sandbox.api import CLIENT_ID, CLIENT_SECRET, SCOPE, TOKEN_PATH, SandboxOptions, create_app
+from dev.sandbox.serving import serve
 
 # Loading the usual certificates takes longer than most of these tests, and nothing here speaks TLS.
 NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

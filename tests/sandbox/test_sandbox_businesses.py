@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from sandbox.api import CLIENT_ID, CLIENT_SECRET, TOKEN_PATH, SandboxOptions, create_app
-from sandbox.serving import serve
+from dev.sandbox.api import CLIENT_ID, CLIENT_SECRET, TOKEN_PATH, SandboxOptions, create_app
+from dev.sandbox.serving import serve
 
 
 def authorized(url: str) -> httpx.Client:

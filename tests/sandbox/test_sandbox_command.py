@@ -1,4 +1,4 @@
-"""The command `python -m sandbox`, as a process of its own."""
+"""The command `python -m dev.sandbox`, as a process of its own."""
 
 import contextlib
 import re
@@ -18,7 +18,7 @@ PROJECT = Path(__file__).parents[2]
 
 
 def command(*arguments: str | Path) -> list[str]:
-    return [sys.executable, "-m", "sandbox", *map(str, arguments)]
+    return [sys.executable, "-m", "dev.sandbox", *map(str, arguments)]
 
 
 @contextlib.contextmanager

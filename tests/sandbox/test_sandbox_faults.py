@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from sandbox.api import CLIENT_ID, CLIENT_SECRET, TOKEN_PATH
+from dev.sandbox.api import CLIENT_ID, CLIENT_SECRET, TOKEN_PATH
 
 type Stats = Callable[[], dict[str, Any]]
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from examples.demo import Delivery
-from examples.run import settled, try_it
-from sandbox.api import SCOPE
+from dev.demo import Delivery
+from dev.run import settled, try_it
+from dev.sandbox.api import SCOPE
 from shared.business import Business
 from shared.intake import read_operation_id
 from shared.settings import BusinessApiSettings
@@ -46,7 +46,7 @@ def test_the_curl_lines_follow_the_operation_that_the_first_one_starts() -> None
 
 
 def test_the_examples_are_records_that_the_app_accepts_and_cover_what_can_happen() -> None:
-    examples = json.loads((ROOT / "examples" / "businesses.json").read_text(encoding="utf-8"))
+    examples = json.loads((ROOT / "dev" / "businesses.json").read_text(encoding="utf-8"))
     for example in examples:
         Business.model_validate(example["business"], extra="forbid")
     faults = [fault for example in examples for fault in example["faults"]]

@@ -9,10 +9,10 @@ from typing import Self
 
 import aiohttp
 
-from benchmarks import api_clients
-from benchmarks.measuring import Findings, Plan, Samples, Target, interleaved, percentile, settle
-from benchmarks.server import UNCHECKED_TOKEN, Control, Server, running_server
-from benchmarks.token_holders import ASYNC_HOLDERS, HOLDERS, OURS, AsyncHolder, AsyncLookUp, Holder, LookUp
+from dev.benchmarks import api_clients
+from dev.benchmarks.measuring import Findings, Plan, Samples, Target, interleaved, percentile, settle
+from dev.benchmarks.server import UNCHECKED_TOKEN, Control, Server, running_server
+from dev.benchmarks.token_holders import ASYNC_HOLDERS, HOLDERS, OURS, AsyncHolder, AsyncLookUp, Holder, LookUp
 
 CALLERS = 200
 TOKEN_DELAY = 0.3

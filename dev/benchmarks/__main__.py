@@ -1,9 +1,9 @@
-"""The command `python -m benchmarks`: measures all groups, and writes the results, the tables and the charts.
+"""The command `python -m dev.benchmarks`: measures all groups, and writes the results, the tables and the charts.
 
-python -m benchmarks                everything; writes results.json, docs/benchmarks.md and docs/benchmarks/*.svg
-python -m benchmarks --quick        tries everything out in about two minutes; only prints
-python -m benchmarks --only look_up measures one group; only prints
-python -m benchmarks --report       writes the tables and the charts again from results.json
+python -m dev.benchmarks                everything; writes results.json, docs/benchmarks.md and docs/benchmarks/*.svg
+python -m dev.benchmarks --quick        tries everything out in about two minutes; only prints
+python -m dev.benchmarks --only look_up measures one group; only prints
+python -m dev.benchmarks --report       writes the tables and the charts again from results.json
 """
 
 import argparse
@@ -18,12 +18,12 @@ from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 
-from benchmarks import cold_start, end_to_end, look_up, renewal, typed_client
-from benchmarks.measuring import Findings, Plan, cores, machine, measure_pinned, readable
-from benchmarks.report import Run, read_run, write_report
+from dev.benchmarks import cold_start, end_to_end, look_up, renewal, typed_client
+from dev.benchmarks.measuring import Findings, Plan, cores, machine, measure_pinned, readable
+from dev.benchmarks.report import Run, read_run, write_report
 
 RESULTS = Path(__file__).with_name("results.json")
-DOCUMENT = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 MEASURES = {
     "typed_client": typed_client.measure,
     "look_up": look_up.measure,
@@ -93,7 +93,7 @@ def _print(findings: Findings) -> None:
 
 
 def _parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure the app against its peers.")
+    parser = argparse.ArgumentParser(prog="python -m dev.benchmarks", description="Measure the app against its peers.")
     parser.add_argument("--quick", action="store_true", help="try the benchmarks out; the figures mean little")
     parser.add_argument("--only", action="append", choices=list(MEASURES), help="one group; may be given again")
     parser.add_argument("--report", action="store_true", help="only write the tables and charts, from results.json")

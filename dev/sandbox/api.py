@@ -11,11 +11,11 @@ from aiohttp import web
 from pydantic import ValidationError
 from pydantic_core import to_json
 
-from sandbox.business import Business
-from sandbox.faults import FaultPlan, Faults
-from sandbox.problems import ProblemError, answer_problems, field_errors, read_json_object
-from sandbox.records import KeyReusedError, Records
-from sandbox.tokens import REALM, AccessTokens, Client, OAuthError
+from dev.sandbox.business import Business
+from dev.sandbox.faults import FaultPlan, Faults
+from dev.sandbox.problems import ProblemError, answer_problems, field_errors, read_json_object
+from dev.sandbox.records import KeyReusedError, Records
+from dev.sandbox.tokens import REALM, AccessTokens, Client, OAuthError
 
 DEFAULT_PORT = 7072
 CLIENT_ID = "sandbox-client"

@@ -19,10 +19,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from dev.processes import HostStartError, embedded_host
+from dev.sandbox.api import SandboxOptions, app_environment, create_app
+from dev.sandbox.serving import serve
 from devhost.settings import read_local_settings
-from examples.processes import HostStartError, embedded_host
-from sandbox.api import SandboxOptions, app_environment, create_app
-from sandbox.serving import serve
 
 _APP = Path(__file__).parent.parent
 _EXAMPLES = Path(__file__).with_name("businesses.json")

@@ -8,8 +8,8 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, StringConstraints, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from sandbox.problems import ProblemError
-from sandbox.tokens import INVALID_TOKEN_CHALLENGE
+from dev.sandbox.problems import ProblemError
+from dev.sandbox.tokens import INVALID_TOKEN_CHALLENGE
 
 type Seconds = Annotated[float, Field(ge=0, le=3600)]
 type ErrorStatus = Annotated[int, Field(ge=400, le=599)]

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import api_clients, cold_start, end_to_end, look_up, renewal, token_holders, typed_client
-from benchmarks.chart import Bar, bar_chart
-from benchmarks.measuring import Figure, Findings, Target, with_spread
+from dev.benchmarks import api_clients, cold_start, end_to_end, look_up, renewal, token_holders, typed_client
+from dev.benchmarks.chart import Bar, bar_chart
+from dev.benchmarks.measuring import Figure, Findings, Target, with_spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +75,10 @@ def _head(run: Run) -> str:
 # Benchmarks
 
 `make bench` measures all of this again, in less than ten minutes on two cores, and writes this page from
-[`benchmarks/results.json`](../benchmarks/results.json). Everything stays on the loopback interface. What is measured
-and its counterpart are separate processes, here {pinned}. Subjects take turns in several rounds, every other round
-backwards; a cell shows the median of the rounds and in brackets the least and the greatest of them. Ratios are formed
-within a round. Absolute figures are those of one machine; ratios carry over better.
+[`dev/benchmarks/results.json`](../dev/benchmarks/results.json). Everything stays on the loopback interface. What is
+measured and its counterpart are separate processes, here {pinned}. Subjects take turns in several rounds, every other
+round backwards; a cell shows the median of the rounds and in brackets the least and the greatest of them. Ratios are
+formed within a round. Absolute figures are those of one machine; ratios carry over better.
 
 | | |
 |---|---|
@@ -115,7 +115,7 @@ def _typed_client(findings: Findings) -> str:
 Each call posts a record with a bearer token and gets a record back. All but the raw sockets write JSON from a model,
 check the status and validate the answer into a model. The typed client does so with all that the app gives it: token
 cache and renewal after a 401, trace headers, time-outs, a limit for the body. The server
-([`benchmarks/server.py`](../benchmarks/server.py)) answers from fixed bytes.
+([`dev/benchmarks/server.py`](../dev/benchmarks/server.py)) answers from fixed bytes.
 
 ![Calls per second](benchmarks/typed-client.svg)
 

@@ -12,10 +12,10 @@ import sys
 import uuid
 from pathlib import Path
 
+from dev.processes import ANNOUNCEMENT
+from dev.sandbox.api import DEFAULT_PORT, SandboxOptions, app_environment, create_app
+from dev.sandbox.serving import LOOPBACK, serve
 from devhost.settings import SettingsError, read_local_settings
-from examples.processes import ANNOUNCEMENT
-from sandbox.api import DEFAULT_PORT, SandboxOptions, app_environment, create_app
-from sandbox.serving import LOOPBACK, serve
 from shared.intake import read_operation_id
 
 _APP = Path(__file__).parent.parent

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from benchmarks.measuring import Figure, readable
+from dev.benchmarks.measuring import Figure, readable
 
 _WIDTH, _LABELS, _VALUES = 860, 360, 100
 _ROW, _BAR, _TOP, _BOTTOM = 26, 14, 44, 34

@@ -1,4 +1,4 @@
-"""Serves the sandbox on the loopback interface until Ctrl-C or SIGTERM: `python -m sandbox --port 7072`."""
+"""Serves the sandbox on the loopback interface until Ctrl-C or SIGTERM: `python -m dev.sandbox --port 7072`."""
 
 import argparse
 import asyncio
@@ -9,13 +9,15 @@ import sqlite3
 import sys
 from pathlib import Path
 
-from sandbox.api import DEFAULT_PORT, SandboxOptions, app_environment, create_app
-from sandbox.serving import start_site
+from dev.sandbox.api import DEFAULT_PORT, SandboxOptions, app_environment, create_app
+from dev.sandbox.serving import start_site
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve; the exit status is 0 after a clean end, and 2 if the port or the state file cannot be used."""
-    parser = argparse.ArgumentParser(prog="python -m sandbox", description="A stand-in for the protected Business API.")
+    parser = argparse.ArgumentParser(
+        prog="python -m dev.sandbox", description="A stand-in for the protected Business API."
+    )
     parser.add_argument("--port", type=_port, default=DEFAULT_PORT, help="0 chooses a free one (default: %(default)s)")
     parser.add_argument(
         "--state", type=Path, default=Path(".devhost/sandbox.db"), help="SQLite file (default: %(default)s)"

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from pydantic_core import to_json
 
-from sandbox.business import Business
+from dev.sandbox.business import Business
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS businesses (

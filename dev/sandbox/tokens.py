@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote_plus
 
-from sandbox.problems import ProblemError
+from dev.sandbox.problems import ProblemError
 
 REALM = "sandbox"
 INVALID_TOKEN_CHALLENGE = f'Bearer realm="{REALM}", error="invalid_token"'

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.measuring import Plan, pin
-from examples.processes import embedded_host
-from sandbox.api import app_environment, create_app
-from sandbox.serving import serve
+from dev.benchmarks.measuring import Plan, pin
+from dev.processes import embedded_host
+from dev.sandbox.api import app_environment, create_app
+from dev.sandbox.serving import serve
 
-APP = Path(__file__).parent.parent
+APP = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True, slots=True)

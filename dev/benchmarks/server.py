@@ -23,7 +23,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 
-from benchmarks.measuring import pin
+from dev.benchmarks.measuring import pin
 
 UNCHECKED_TOKEN = "9" * 12 + "." + "x" * 1000
 """A token that the server takes without having issued it, of the length that tokens have."""
@@ -207,7 +207,7 @@ class Server:
 @contextlib.contextmanager
 def running_server(core: int | None) -> Iterator[Server]:
     """Run the server in a process of its own, pinned to `core`, while the `with` block runs."""
-    command = [sys.executable, "-m", "benchmarks.server"]
+    command = [sys.executable, "-m", "dev.benchmarks.server"]
     if core is not None:
         command += ["--core", str(core)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 (arguments of our own)
@@ -223,7 +223,7 @@ def running_server(core: int | None) -> Iterator[Server]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.server")
+    parser = argparse.ArgumentParser(prog="python -m dev.benchmarks.server")
     parser.add_argument("--core", type=int)
     pin(parser.parse_args().core)
     with contextlib.suppress(KeyboardInterrupt):

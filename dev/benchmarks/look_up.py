@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 
-from benchmarks.measuring import Findings, Plan, Samples, Target, interleaved, settle
-from benchmarks.server import Server, running_server
-from benchmarks.token_holders import (
+from dev.benchmarks.measuring import Findings, Plan, Samples, Target, interleaved, settle
+from dev.benchmarks.server import Server, running_server
+from dev.benchmarks.token_holders import (
     ASYNC_HOLDERS,
     AUTHLIB,
     AZURE_CORE,

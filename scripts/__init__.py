@@ -1,1 +1,0 @@
-"""What is run when the app is deployed, and by nobody else."""
