@@ -4,7 +4,7 @@
     POST /api/businesses/batch  ─▶ StartPostBatch ─▶ PostBatchOrchestrator ─▶ PostSectionOrchestrator ─▶ PostBusiness
 
 The starters answer at once with an operation, and the functions below them tell what became of it. What is decided
-between two attempts stands in `shared/delivery.py` and `shared/batches.py`; the API, in `shared/business.py`.
+between two attempts stands in `shared/delivery/`; the API, in `shared/business/api.py`.
 
 Nothing here secures, wraps or catches routes: calls that come in are authorized by the Functions host, access tokens
 for calls that go out are the concern of `business_api`. That is why `/admin` and `/runtime` work as on any other app.
@@ -24,13 +24,13 @@ import azure.durable_functions as df
 import azure.functions as func
 from pydantic import BaseModel
 
-from shared import intake
 from shared.access_tokens import shared_cache
-from shared.batches import Batch, BatchProgress, ItemResult, Section, item_outcome, read_results
-from shared.business import Deferred, Posted, Rejected, business_api, post_business
-from shared.delivery import Cancelled, DeliveryOrder, GaveUp, PostOrder, Progress, after_attempt, parse_outcome
-from shared.operations import CANCEL, Operation, Operations
-from shared.problems import ANSWERABLE, as_request_error
+from shared.business.api import Deferred, Posted, Rejected, business_api, post_business
+from shared.delivery.batches import Batch, BatchProgress, ItemResult, Section, item_outcome, read_results
+from shared.delivery.records import Cancelled, DeliveryOrder, GaveUp, PostOrder, Progress, after_attempt, parse_outcome
+from shared.operations import requests as intake
+from shared.operations.problems import ANSWERABLE, as_request_error
+from shared.operations.resource import CANCEL, Operation, Operations
 from shared.rest import ProblemDetails
 from shared.settings import DeliverySettings
 from shared.telemetry import count_outcome
@@ -272,7 +272,7 @@ async def GetBusiness(req: func.HttpRequest) -> func.HttpResponse:
 @app.route("openapi.json", methods=["GET"])
 async def GetOpenApi(req: func.HttpRequest) -> func.HttpResponse:
     """Describe the routes above as an OpenAPI 3.1 document."""
-    from shared.openapi import document  # here, since only who reads it should pay for it
+    from shared.operations.openapi import document  # here, since only who reads it should pay for it
 
     server_url = urlsplit(req.url).path.removesuffix("/openapi.json")
     return func.HttpResponse(json.dumps(document(server_url)), mimetype="application/json")

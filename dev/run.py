@@ -16,7 +16,7 @@ from dev.processes import ANNOUNCEMENT
 from dev.sandbox.api import DEFAULT_PORT, SandboxOptions, app_environment, create_app
 from dev.sandbox.serving import LOOPBACK, serve
 from devhost.settings import SettingsError, read_local_settings
-from shared.intake import read_operation_id
+from shared.operations.requests import read_operation_id
 
 _APP = Path(__file__).parent.parent
 _STATE = Path(".devhost")

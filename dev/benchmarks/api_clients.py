@@ -17,9 +17,9 @@ from httpx_aiohttp import AiohttpTransport as HttpxAiohttpTransport
 from pydantic import BaseModel
 
 from dev.benchmarks.server import UNCHECKED_TOKEN, Server
-from shared.business import Business, BusinessApi
-from shared.connection import client_options
+from shared.business.api import Business, BusinessApi
 from shared.rest.transport import AiohttpTransport
+from shared.wiring import client_options
 
 MAX_CONNECTIONS = 100
 

@@ -5,11 +5,12 @@ from collections.abc import AsyncGenerator, Generator
 
 import httpx
 
+from shared.http.urls import is_protected
+
 from .cache import TokenCache, shared_cache
 from .errors import TokenError
 from .sources import TokenSource
 from .token import AccessToken
-from .transport_security import is_protected
 
 RESEND = "resend_after_401"
 """The request extension that switches resending off: `client.post(url, extensions={"resend_after_401": False})`."""

@@ -11,11 +11,12 @@ from urllib.parse import urlencode
 
 import httpx
 
+from shared.http.urls import is_loopback, is_protected
+
 from .client_authentication import ClientAuthentication, Credentials
 from .errors import TokenError, readable
 from .token import AccessToken
 from .token_response import parse_token_response
-from .transport_security import is_loopback, is_protected
 
 _BODY_LIMIT = 1024 * 1024
 _OWN_PARAMETERS = frozenset(

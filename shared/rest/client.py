@@ -10,10 +10,10 @@ from typing import Any, Self, Unpack
 
 import httpx
 
+from .endpoint import Operation
 from .errors import ApiDecodeError, ApiError, response_error
 from .exchange import Answer, Exchange, masked
 from .headers import HeaderFields, checked_headers, merged
-from .operation import Operation
 from .options import CallOptions, ClientOptions, checked_options, layered
 from .responses import ApiResponse, UndecodableError
 from .transport import AiohttpTransport

@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Unpack, cast
 
 from .client import ApiClient
-from .operation import Operation
+from .endpoint import Operation
 from .options import CallOptions
 
 

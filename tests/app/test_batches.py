@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.batches import Batch, ItemPending, ItemPosted, ItemResult, divide
-from shared.business import Business, Deferred, Rejected
-from shared.delivery import Cancelled, GaveUp
+from shared.business.api import Business, Deferred, Rejected
+from shared.delivery.batches import Batch, ItemPending, ItemPosted, ItemResult, divide
+from shared.delivery.records import Cancelled, GaveUp
 from shared.rest import ProblemDetails
 from shared.settings import DeliverySettings
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.business import Business, Deferred, Posted, Rejected
-from shared.delivery import GaveUp, after_attempt, retry_delay
+from shared.business.api import Business, Deferred, Posted, Rejected
+from shared.delivery.records import GaveUp, after_attempt, retry_delay
 from shared.rest import ProblemDetails
 from shared.settings import DeliverySettings
 

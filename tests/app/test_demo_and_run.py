@@ -8,8 +8,8 @@ import pytest
 from dev.demo import Delivery
 from dev.run import settled, try_it
 from dev.sandbox.api import SCOPE
-from shared.business import Business
-from shared.intake import read_operation_id
+from shared.business.api import Business
+from shared.operations.requests import read_operation_id
 from shared.settings import BusinessApiSettings
 
 ROOT = Path(__file__).parents[2]

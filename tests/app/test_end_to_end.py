@@ -8,8 +8,8 @@ import pytest
 
 from devhost.testing import RunningHost
 from shared.access_tokens import shared_cache
-from shared.connection import token_source
 from shared.settings import BusinessApiSettings
+from shared.wiring import token_source
 
 from .conftest import NewRecord, Sandbox, operation
 

@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from dev.sandbox.serving import serve
 from devhost.testing import RunningHost
-from shared.business import Business, BusinessApi, post_business
+from shared.business.api import Business, BusinessApi, post_business
 from shared.rest import ClientOptions
 from shared.telemetry import add_trace_context
 

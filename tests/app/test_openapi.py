@@ -16,7 +16,7 @@ from schemathesis.checks import (
 )
 
 from devhost.testing import RunningHost
-from shared.openapi import document
+from shared.operations.openapi import document
 
 SCHEMA = schemathesis.openapi.from_dict(document("/api"))
 CHECKS = [

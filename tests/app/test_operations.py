@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from shared.business import Business
-from shared.delivery import DeliveryOrder
-from shared.operations import Operations
-from shared.problems import RequestError
+from shared.business.api import Business
+from shared.delivery.records import DeliveryOrder
+from shared.operations.problems import RequestError
+from shared.operations.resource import Operations
 
 ORDER = DeliveryOrder(
     business=Business(registration_number="HRB 1", name="Acme", country="DE"), fingerprint="of the first"

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from dev.sandbox.serving import serve
 from shared.access_tokens import TokenError
-from shared.business import Business, BusinessApi, Deferred, Posted, Rejected, post_business
+from shared.business.api import Business, BusinessApi, Deferred, Posted, Rejected, post_business
 from shared.rest import ClientOptions
 from shared.settings import SettingsError
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from shared.batches import BatchProgress, Tally
-from shared.business import Business, Deferred, Posted, Rejected
-from shared.delivery import Cancelled, GaveUp, Progress
+from shared.business.api import Business, Deferred, Posted, Rejected
+from shared.delivery.batches import BatchProgress, Tally
+from shared.delivery.records import Cancelled, GaveUp, Progress
 from shared.rest import ProblemDetails
 
 DUE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

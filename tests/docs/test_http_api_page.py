@@ -17,12 +17,12 @@ from dev.processes import embedded_host
 from dev.sandbox.api import app_environment, create_app
 from dev.sandbox.serving import serve
 from devhost.settings import read_local_settings
-from shared import intake
 from shared.access_tokens import TokenError
-from shared.batches import MAX_RECORDS, PAGE_SIZE
-from shared.openapi import document
-from shared.operations import Operation, State
-from shared.problems import as_request_error
+from shared.delivery.batches import MAX_RECORDS, PAGE_SIZE
+from shared.operations import requests as intake
+from shared.operations.openapi import document
+from shared.operations.problems import as_request_error
+from shared.operations.resource import Operation, State
 from shared.rest import ApiError
 from shared.settings import SettingsError
 from tests.docs.curl import Exchange, Request, masked, read_exchanges, told
@@ -138,7 +138,7 @@ def test_every_state_is_told_with_whether_it_is_the_end() -> None:
 
 
 def test_every_kind_of_error_that_a_request_can_get_is_shown() -> None:
-    sources = "".join((ROOT / "shared" / f"{name}.py").read_text() for name in ("intake", "operations", "problems"))
+    sources = "".join(file.read_text() for file in sorted((ROOT / "shared" / "operations").glob("*.py")))
     kinds = set(re.findall(r'\b([45]\d\d),\s+"([^"]+)"', sources))
     bodies = [exchange.shown()["body"] for _, exchange in EXCHANGES]
     shown = {(str(body["status"]), body["title"]) for body in bodies if isinstance(body, dict) and "title" in body}

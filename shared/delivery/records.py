@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from shared.business import Business, Deferred, Posted, Rejected
+from shared.business.api import Business, Deferred, Posted, Rejected
 from shared.settings import DeliverySettings
 
 _JITTER = 0.2

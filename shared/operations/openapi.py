@@ -6,10 +6,10 @@ from typing import Any, get_args
 
 from pydantic.json_schema import models_json_schema
 
-from shared.batches import MAX_RECORDS
-from shared.business import Business
-from shared.intake import MAX_IDEMPOTENCY_KEY_LENGTH, MAX_WAIT_SECONDS
-from shared.operations import Operation, OperationPage, ResultPage, State
+from shared.business.api import Business
+from shared.delivery.batches import MAX_RECORDS
+from shared.operations.requests import MAX_IDEMPOTENCY_KEY_LENGTH, MAX_WAIT_SECONDS
+from shared.operations.resource import Operation, OperationPage, ResultPage, State
 from shared.rest import ProblemDetails
 
 _REF = "#/components/schemas/{model}"

@@ -19,9 +19,9 @@ from shared.access_tokens import (
     TlsClientAuthentication,
     shared_cache,
 )
-from shared.business import Business, BusinessApi, Deferred, Posted, post_business
-from shared.connection import client_options, token_source
+from shared.business.api import Business, BusinessApi, Deferred, Posted, post_business
 from shared.settings import BusinessApiSettings
+from shared.wiring import client_options, token_source
 
 COMPLETE = {
     "BUSINESS_API_BASE_URL": "https://api.example.com/v1",

@@ -11,10 +11,10 @@ from typing import Any, get_args
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, from_json, to_json
 
-from shared.batches import MAX_RECORDS
-from shared.business import Business
-from shared.operations import State
-from shared.problems import RequestError
+from shared.business.api import Business
+from shared.delivery.batches import MAX_RECORDS
+from shared.operations.problems import RequestError
+from shared.operations.resource import State
 
 MAX_BODY_BYTES = 256 * 1024
 MAX_BATCH_BYTES = 10 * 1000 * 1000

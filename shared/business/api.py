@@ -7,10 +7,10 @@ from opentelemetry.trace import SpanKind
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared.access_tokens import TokenError
-from shared.connection import client_options
 from shared.rest import ApiClient, ApiError, ApiResponse, ApiResponseError, Body, Header, ProblemDetails, get, post
 from shared.settings import SettingsError
 from shared.telemetry import tracer
+from shared.wiring import client_options
 
 
 class Business(BaseModel):

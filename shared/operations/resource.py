@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import BaseModel, Field
 
-from shared.batches import PAGE_SIZE, Batch, BatchProgress, ItemResult
-from shared.business import Deferred, Posted, Rejected
-from shared.delivery import Cancelled, DeliveryOrder, GaveUp, Progress
-from shared.problems import RequestError
+from shared.business.api import Deferred, Posted, Rejected
+from shared.delivery.batches import PAGE_SIZE, Batch, BatchProgress, ItemResult
+from shared.delivery.records import Cancelled, DeliveryOrder, GaveUp, Progress
+from shared.operations.problems import RequestError
 
 type State = Literal[
     "pending",

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.intake import MAX_BODY_BYTES, read_business, read_operation_id
-from shared.problems import RequestError
+from shared.operations.problems import RequestError
+from shared.operations.requests import MAX_BODY_BYTES, read_business, read_operation_id
 
 RECORD = {"registration_number": "HRB 1001", "name": "Bäckerei Morgenrot GmbH", "country": "DE"}
 

@@ -13,8 +13,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from shared.business import Business, Deferred, Posted, Rejected
-from shared.delivery import Cancelled, GaveUp, retry_delay
+from shared.business.api import Business, Deferred, Posted, Rejected
+from shared.delivery.records import Cancelled, GaveUp, retry_delay
 from shared.settings import DeliverySettings
 
 MAX_RECORDS = 10_000
