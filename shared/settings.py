@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
-from urllib.parse import parse_qsl, urljoin, urlsplit
+from urllib.parse import parse_qsl, urljoin
 
 from pydantic import (
     AfterValidator,
@@ -18,7 +18,8 @@ from pydantic import (
     field_validator,
 )
 
-_LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+from shared.http.urls import checked_url
+
 _UNRESOLVED_KEY_VAULT_REFERENCE = "@microsoft.keyvault("
 
 
@@ -39,13 +40,7 @@ class SettingsError(Exception):
 
 def _absolute_url(url: str) -> str:
     """Accept an absolute URL that is safe to send a token to: https, or http on the loopback interface."""
-    parts = urlsplit(url)
-    if parts.scheme not in {"https", "http"} or not parts.hostname:
-        raise ValueError("expected an absolute URL such as https://api.example.com/v1")
-    if parts.scheme == "http" and parts.hostname not in _LOOPBACK_HOSTS:
-        raise ValueError("expected https; plain http is accepted on the loopback interface only")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError("expected a URL without credentials, query or fragment")
+    checked_url(url)
     return url
 
 

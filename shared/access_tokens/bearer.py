@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Generator
 
 import httpx
 
-from shared.http.urls import is_protected
+from shared.http.urls import checked_url, is_protected
 
 from .cache import TokenCache, shared_cache
 from .errors import TokenError
@@ -38,9 +38,7 @@ class BearerAuth(httpx.Auth):
 
     def __init__(self, source: TokenSource, *, cache: TokenCache = shared_cache, origin: str | None = None) -> None:
         self._token = cache.of(source)
-        self._origin = None if origin is None else _origin(httpx.URL(origin))
-        if self._origin is not None and not is_protected(*self._origin[:2]):
-            raise ValueError("expected an https origin; plain http is accepted on the loopback interface only")
+        self._origin = None if origin is None else _origin(checked_url(origin, query=True))
 
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response]:
         """Authorise one request; as httpx drives it.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from .errors import TokenError, readable
 from .token import AccessToken
-from .token_response import is_transient, parse_retry_after
+from .token_response import is_transient, retry_after_of
 
 if TYPE_CHECKING:
     from azure.core.credentials import AccessTokenInfo, SupportsTokenInfo
@@ -89,7 +89,7 @@ class EntraCredential:
 def _token_error(error: "AzureError", now: float) -> TokenError:
     response = getattr(error, "response", None)
     status = None if response is None else response.status_code
-    retry_after = None if response is None else parse_retry_after(response.headers.get("Retry-After"), now=now)
+    retry_after = None if response is None else retry_after_of(response.headers, now=now)
     code = found[1] if (found := _ERROR_CODE.search(error.message)) else None
     refused = code is not None or _ENTRA_REFUSAL.search(error.message) is not None
     retryable = not refused or is_transient(status or 400, code or "refused")

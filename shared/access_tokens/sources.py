@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 import httpx
 
-from shared.http.urls import is_loopback, is_protected
+from shared.http.urls import checked_url, is_loopback
 
 from .client_authentication import ClientAuthentication, Credentials
 from .errors import TokenError, readable
@@ -87,11 +87,10 @@ class ClientCredentials:
     timeout: float = 10.0
 
     def __post_init__(self) -> None:
-        url = httpx.URL(self.token_url)
-        if not is_protected(url.scheme, url.host):
-            raise ValueError("expected an https token URL; plain http is accepted on the loopback interface only")
-        if url.userinfo or url.fragment:
-            raise ValueError("expected a token URL without credentials and fragment")
+        try:
+            checked_url(self.token_url, query=True)
+        except ValueError as error:
+            raise ValueError(f"token_url: {error}") from None
         if taken := sorted(_OWN_PARAMETERS.intersection(name for name, _ in self.parameters)):
             raise ValueError(f"expected no parameter named {', '.join(taken)}: made from the other settings")
 

@@ -4,8 +4,8 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from datetime import UTC
-from email.utils import parsedate_to_datetime
+
+from shared.http.retry_after import parse_retry_after
 
 from .errors import TokenError, readable
 from .token import AccessToken
@@ -17,7 +17,6 @@ _TRANSIENT_STATUSES = frozenset({408, 429})
 _TRANSIENT_ERRORS = frozenset({"server_error", "temporarily_unavailable"})
 _MAX_SECONDS = 2**31 - 1
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-_SECONDS = re.compile(r"\d+", re.ASCII)
 _ERROR_CODE = re.compile(r"[\x20-\x21\x23-\x5b\x5d-\x7e]{1,100}")
 _TOKEN_VALUE = re.compile(r"[\x21-\x7e]+")
 
@@ -37,7 +36,7 @@ def parse_token_response(status: int, headers: Mapping[str, str], body: bytes, *
     document = _json_object(body)
     error = document.get("error") if document else None
     if error is not None or not 200 <= status < 300:
-        raise _refusal(status, document or {}, parse_retry_after(headers.get("Retry-After"), now=now))
+        raise _refusal(status, document or {}, retry_after_of(headers, now=now))
     if document is None:
         raise TokenError(status, description="the token endpoint's answer is not a JSON object")
     value = document.get("access_token")
@@ -67,27 +66,10 @@ def parse_lifetime(value: object) -> float | None:
     return float(int(min(max(value, 0), _MAX_SECONDS)))
 
 
-def parse_retry_after(value: str | None, *, now: float, maximum: float = MAX_RETRY_AFTER) -> float | None:
-    """Read a `Retry-After` header (RFC 9110, section 10.2.3): seconds to wait, at most `maximum`.
-
-    Args:
-        value: The header's value; None if there is none.
-        now: The wall clock in seconds since the epoch.
-        maximum: In seconds.
-
-    Returns:
-        None if there is no header, or if it makes no sense.
-    """
-    text = (value or "").strip()
-    if _SECONDS.fullmatch(text):
-        return min(float(text), maximum)
-    try:
-        date = parsedate_to_datetime(text)
-        # A date without a known zone, "-0000", is in universal time.
-        seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - now
-    except (ValueError, OverflowError):
-        return None
-    return min(max(seconds, 0.0), maximum)
+def retry_after_of(headers: Mapping[str, str], *, now: float) -> float | None:
+    """Seconds that an answer asks to wait for, at most `MAX_RETRY_AFTER`; None if it does not ask."""
+    seconds = parse_retry_after(headers.get("Retry-After"), now=now)
+    return None if seconds is None else min(seconds, MAX_RETRY_AFTER)
 
 
 def is_transient(status: int, error: str | None) -> bool:

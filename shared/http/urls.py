@@ -1,4 +1,6 @@
-"""Where credentials may be sent: over TLS, or to this very machine."""
+"""Where requests may go: URLs that can be called at all, and places where a token or a secret is safe."""
+
+import httpx
 
 _LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -10,4 +12,28 @@ def is_loopback(host: str) -> bool:
 
 def is_protected(scheme: str, host: str) -> bool:
     """Whether nobody on the way can read what is sent (RFC 6749, sections 3.2 and 10.3; RFC 6750, section 5.3)."""
-    return scheme == "https" or (scheme == "http" and host in _LOOPBACK_HOSTS)
+    return scheme == "https" or (scheme == "http" and is_loopback(host))
+
+
+def checked_url(url: str, *, protected: bool = True, query: bool = False) -> httpx.URL:
+    """Parse an absolute URL that has neither credentials nor a fragment.
+
+    Args:
+        url: As somebody has written it.
+        protected: Whether a token or a secret goes there: then only https will do, or http to this very machine.
+        query: Whether it may have a query.
+
+    Raises:
+        ValueError: It is another kind of URL. The message does not repeat it, since it may hold credentials.
+    """
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        parsed = httpx.URL()
+    if parsed.scheme not in {"http", "https"} or not parsed.host:
+        raise ValueError("expected an absolute URL such as https://api.example.com/v1")
+    if protected and not is_protected(parsed.scheme, parsed.host):
+        raise ValueError("expected https; plain http is accepted on the loopback interface only")
+    if parsed.userinfo or parsed.fragment or (parsed.query and not query):
+        raise ValueError(f"expected a URL without credentials, {'' if query else 'query '}or fragment")
+    return parsed

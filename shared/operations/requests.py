@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails, from_json, to_json
 
 from shared.business.api import Business
 from shared.delivery.batches import MAX_RECORDS
+from shared.http.media_types import media_type
 from shared.operations.problems import RequestError
 from shared.operations.resource import State
 
@@ -21,8 +22,8 @@ MAX_BATCH_BYTES = 10 * 1000 * 1000
 MAX_IDEMPOTENCY_KEY_LENGTH = 255
 MAX_WAIT_SECONDS = 60.0
 
-_JSON = re.compile(r"application/(?:[\w.+-]+\+)?json", re.IGNORECASE)
-_NDJSON = re.compile(r"application/(?:x-ndjson|ndjson|jsonl|x-jsonlines)", re.IGNORECASE)
+_JSON = re.compile(r"application/(?:[\w.+-]+\+)?json")
+_NDJSON = re.compile(r"application/(?:x-ndjson|ndjson|jsonl|x-jsonlines)")
 _RECENT = timedelta(days=1)
 _NOTHING_BEFORE = datetime(2000, 1, 1, tzinfo=UTC)  # the SDK writes earlier years in a way that the host cannot read
 
@@ -51,7 +52,7 @@ def read_business(content_type: str | None, body: bytes) -> Business:
     Raises:
         RequestError: 413, 415, or 400 with `errors`: `{"field": …, "detail": …}` for all bad fields at once.
     """
-    _demand(_JSON.fullmatch(_media_type(content_type)), content_type, "application/json")
+    _demand(_JSON.fullmatch(media_type(content_type)), content_type, "application/json")
     _demand_size(body, MAX_BODY_BYTES)
     try:
         return _validated(Business.model_validate_json, body)
@@ -77,9 +78,10 @@ def read_batch(content_type: str | None, body: bytes, *, skip_invalid: bool = Fa
     Raises:
         RequestError: 413, 415, or 400 with `errors`: `{"index": …, "field": …, "detail": …}`, the index from 0.
     """
-    media_type = _media_type(content_type)
-    lines = _NDJSON.fullmatch(media_type) is not None
-    _demand(lines or _JSON.fullmatch(media_type), content_type, "application/json or application/x-ndjson")
+    lines = _NDJSON.fullmatch(media_type(content_type)) is not None
+    _demand(
+        lines or _JSON.fullmatch(media_type(content_type)), content_type, "application/json or application/x-ndjson"
+    )
     _demand_size(body, MAX_BATCH_BYTES)
     if lines:
         documents: list[Any] = [line for line in body.splitlines() if line.strip()]
@@ -246,13 +248,9 @@ def _error(detail: ErrorDetails) -> dict[str, str]:
     return {"field": ".".join(map(str, detail["loc"])) or "(record)", "detail": detail["msg"]}
 
 
-def _media_type(content_type: str | None) -> str:
-    return (content_type or "").split(";", 1)[0].strip()
-
-
 def _demand(acceptable: object, content_type: str | None, expected: str) -> None:
     if not acceptable:
-        got = _media_type(content_type)[:100] or "none"
+        got = media_type(content_type)[:100] or "none"
         raise RequestError(415, "Unsupported Media Type", f"expected Content-Type {expected}, got {got}")
 
 

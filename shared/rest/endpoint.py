@@ -8,11 +8,13 @@ from typing import Any, TypeAliasType, get_args, get_type_hints
 
 from pydantic import PydanticUserError, ValidationError
 
+from shared.http.media_types import is_json
+
 from .errors import summarize
 from .headers import checked_name, checked_value
 from .options import CallOptions, checked_options
 from .parameters import Body, Form, Header, Marker, Query, Shape, adapter_for, header_value, pairs, path_segment
-from .responses import Returned, is_json
+from .responses import Returned
 
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _WITHOUT_BODY = frozenset({"GET", "HEAD"})

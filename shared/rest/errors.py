@@ -1,10 +1,6 @@
 """What a call raises, or an `ApiResponse` holds, when it got no answer or not the one that was asked for."""
 
-import math
-import re
 from collections.abc import Callable
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from typing import Any, Self
 
 import httpx
@@ -17,12 +13,14 @@ from pydantic import (
     field_validator,
 )
 
+from shared.http.media_types import media_type
+from shared.http.request_ids import request_id
+from shared.http.retry_after import parse_retry_after
+
 BODY_LIMIT = 4096
 """Bytes of the response body that an error keeps."""
 
-_REQUEST_ID_HEADERS = ("X-Request-Id", "Request-Id", "X-Ms-Request-Id", "X-Amzn-RequestId", "X-Correlation-Id")
 _PROBLEM_MEDIA_TYPE = "application/problem+json"
-_SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
 _RETRYABLE_CLIENT_ERRORS = frozenset(
     {httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_EARLY, httpx.codes.TOO_MANY_REQUESTS}
 )
@@ -59,7 +57,7 @@ class ProblemDetails(BaseModel):
     @classmethod
     def of(cls, headers: httpx.Headers, body: bytes) -> Self | None:
         """The problem that a response describes; None if it describes none."""
-        if media_type(headers) != _PROBLEM_MEDIA_TYPE:
+        if media_type(headers.get("Content-Type")) != _PROBLEM_MEDIA_TYPE:
             return None
         try:
             return cls.model_validate_json(body)
@@ -112,7 +110,7 @@ class ApiError(Exception):
     @property
     def request_id(self) -> str | None:
         """How the server calls this request; its operators will ask for it."""
-        return request_id_of(self.headers)
+        return request_id(self.headers)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (type(self), self.args, vars(self).copy())
@@ -155,41 +153,13 @@ def response_error(
         body=body,
         problem=problem,
         retryable=status in _RETRYABLE_CLIENT_ERRORS or status >= 500,
-        retry_after=parse_retry_after(headers.get("Retry-After"), now),
+        retry_after=parse_retry_after(headers.get("Retry-After"), now=now()),
     )
 
 
 def _told(problem: ProblemDetails | None) -> str:
     text = problem and (problem.detail or problem.title)
     return f": {' '.join(text.split())[:200]}" if text else ""
-
-
-def parse_retry_after(value: str | None, now: Callable[[], float]) -> float | None:
-    """Seconds to wait, from a `Retry-After` in seconds or as a date (RFC 9110 §10.2.3); None if it is unusable."""
-    if value is None:
-        return None
-    value = value.strip()
-    if _SECONDS.fullmatch(value):
-        seconds = float(value)
-        return seconds if math.isfinite(seconds) else None
-    try:
-        date = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    if date.tzinfo is None:  # "-0000" and asctime dates: HTTP dates are in UTC
-        date = date.replace(tzinfo=UTC)
-    return max(0.0, date.timestamp() - now())
-
-
-def request_id_of(headers: httpx.Headers) -> str | None:
-    """How the server calls the request that it answered, by the usual headers."""
-    return next((headers[name] for name in _REQUEST_ID_HEADERS if name in headers), None)
-
-
-def media_type(headers: httpx.Headers) -> str:
-    """The media type of a response in lower case, without parameters; empty if there is none."""
-    content_type: str = headers.get("Content-Type", "")
-    return content_type.partition(";")[0].strip().lower()
 
 
 def summarize(error: ValidationError) -> str:

@@ -8,6 +8,8 @@ from typing import Any, TypedDict
 
 import httpx
 
+from shared.http.urls import checked_url
+
 from .headers import checked_headers
 
 DEFAULT_TIMEOUT = httpx.Timeout(connect=5.0, read=30.0, write=10.0, pool=5.0)
@@ -73,13 +75,9 @@ class ClientOptions:
 
     def __post_init__(self) -> None:
         try:
-            url = httpx.URL(self.base_url)
-        except httpx.InvalidURL:
-            url = httpx.URL()
-        if url.scheme not in {"http", "https"} or not url.host:
-            raise ValueError("base_url: expected an absolute URL such as https://api.example.com/v1")
-        if url.userinfo or url.query or url.fragment:
-            raise ValueError("base_url: expected a URL without credentials, query or fragment")
+            checked_url(self.base_url, protected=False)
+        except ValueError as error:
+            raise ValueError(f"base_url: {error}") from None
         checked_headers(self.headers)
 
 

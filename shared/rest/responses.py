@@ -1,6 +1,5 @@
 """What a method returns: how its annotation is read, and how a response becomes it."""
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAliasType, cast, get_args, get_origin
@@ -8,10 +7,11 @@ from typing import Any, TypeAliasType, cast, get_args, get_origin
 import httpx
 from pydantic import ValidationError
 
-from .errors import ApiError, media_type, request_id_of, summarize
-from .parameters import Shape, adapter_for
+from shared.http.media_types import is_json, media_type
+from shared.http.request_ids import request_id
 
-_JSON = re.compile(r"(application|text)/(json|[^/]+\+json)")
+from .errors import ApiError, summarize
+from .parameters import Shape, adapter_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class ApiResponse[T]:
     @property
     def request_id(self) -> str | None:
         """How the server calls this request; its operators will ask for it."""
-        return request_id_of(self.headers)
+        return request_id(self.headers)
 
     def unwrap(self) -> T:
         """The content.
@@ -88,11 +88,6 @@ class Returned:
         return cls(wrapped, False, "application/json", _Json(annotation))
 
 
-def is_json(content_type: str) -> bool:
-    """Whether a content type says that the content is JSON."""
-    return _JSON.fullmatch(content_type.partition(";")[0].strip().lower()) is not None
-
-
 def _unaliased(annotation: Any) -> Any:
     while isinstance(annotation, TypeAliasType):
         annotation = annotation.__value__
@@ -124,7 +119,7 @@ class _Json:
             if self._optional:
                 return None
             raise UndecodableError("expected JSON, the body is empty")
-        received = media_type(response.headers)
+        received = media_type(response.headers.get("Content-Type"))
         if received and not is_json(received):
             raise UndecodableError(f"expected JSON, got {received[:100]}")
         try:
