@@ -20,52 +20,45 @@ from .errors import TokenError
 from .sources import TokenSource
 from .telemetry import SOURCE, TokenStatistics, publish, tracer
 from .token import AccessToken
+from .token_response import MAX_RETRY_AFTER
 
 _log = logging.getLogger("shared.access_tokens")
 
 
+# When a token is replaced. Windows end with its life; times are in seconds, shares are of the lifetime.
+MANDATORY_WINDOW, MANDATORY_SHARE = 60.0, 0.10
+"""A token is not used any more: the shorter of the two."""
+ADVISORY_WINDOW, ADVISORY_SHARE = 300.0, 0.25
+"""A token is replaced in the background: the shorter of the two."""
+ADVISORY_JITTER = 0.20
+"""Largest random share by which the advisory window is shorter, so that processes spread out."""
+DEFAULT_LIFETIME = 600.0
+"""Seconds: of a token whose server does not tell."""
+
+# How a fetch is tried again.
+ATTEMPTS = 3
+"""Tries of one fetch."""
+BACKOFF_JITTER = 0.10
+"""Largest random share by which a backoff is longer or shorter."""
+BACKGROUND_PAUSE = 30.0
+"""Seconds after a background fetch that brought nothing new."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CachePolicy:
-    """When tokens are replaced and how fetches are tried again. Times are in seconds, shares are of the lifetime.
+    """How long the cache waits for what fails. All times are in seconds.
 
     Attributes:
-        mandatory_window: For so long before its expiry a token is not used any more, ...
-        mandatory_share: ... at most for this share of its lifetime.
-        advisory_window: For so long before its expiry a token is replaced in the background, ...
-        advisory_share: ... at most for this share of its lifetime, ...
-        advisory_jitter: ... less a random share of that time, up to this one, so that processes spread out.
-        default_lifetime: Of a token whose server does not tell.
-        background_pause: After a background fetch that brought nothing new.
         failure_pause: After a failed fetch that callers waited for; they get its error meanwhile.
         rejection_pause: After the API has rejected a renewed token too: no renewal because of a 401 meanwhile.
-        attempts: Tries of one fetch.
-        backoff: Before the second try, doubled before each further one.
-        backoff_jitter: Largest random share by which a backoff is longer or shorter.
+        backoff: Before the second try of a fetch, doubled before each further one.
         fetch_timeout: Of one fetch with all its tries.
-        max_retry_after: Longest pause that a server can ask for.
-
-    Raises:
-        ValueError: There is no attempt.
     """
 
-    mandatory_window: float = 60.0
-    mandatory_share: float = 0.10
-    advisory_window: float = 300.0
-    advisory_share: float = 0.25
-    advisory_jitter: float = 0.20
-    default_lifetime: float = 600.0
-    background_pause: float = 30.0
     failure_pause: float = 5.0
     rejection_pause: float = 30.0
-    attempts: int = 3
     backoff: float = 1.0
-    backoff_jitter: float = 0.10
     fetch_timeout: float = 30.0
-    max_retry_after: float = 3600.0
-
-    def __post_init__(self) -> None:
-        if self.attempts < 1:
-            raise ValueError("expected at least one attempt")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -329,11 +322,11 @@ class CachedToken:
             again = self._land(flight, outcome)
 
     def _fetch(self, deadline: float) -> _Held | TokenError:
-        policy, backoff, attempt = self._policy, self._policy.backoff, 1
+        backoff, attempt = self._policy.backoff, 1
         while isinstance(outcome := self._try(), TokenError):
-            pause = backoff * (1 + policy.backoff_jitter * (2 * self._clocks.rng() - 1))
-            pause = max(pause, min(outcome.retry_after or 0.0, policy.max_retry_after))
-            if not outcome.retryable or attempt == policy.attempts or self._monotonic() + pause >= deadline:
+            pause = backoff * (1 + BACKOFF_JITTER * (2 * self._clocks.rng() - 1))
+            pause = max(pause, min(outcome.retry_after or 0.0, MAX_RETRY_AFTER))
+            if not outcome.retryable or attempt == ATTEMPTS or self._monotonic() + pause >= deadline:
                 break
             self._clocks.sleep(pause)
             backoff, attempt = 2 * backoff, attempt + 1
@@ -349,11 +342,10 @@ class CachedToken:
             return _caused(TokenError(description=f"the token source failed: {type(error).__name__}"), error)
 
     def _hold(self, token: AccessToken, asked_at: float, asked_at_wall: float) -> _Held:
-        policy = self._policy
-        lifetime = policy.default_lifetime if token.expires_in is None else token.expires_in
-        mandatory_window = min(policy.mandatory_window, policy.mandatory_share * lifetime)
-        advisory_window = min(policy.advisory_window, policy.advisory_share * lifetime)
-        advisory_window *= 1 - policy.advisory_jitter * self._clocks.rng()
+        lifetime = DEFAULT_LIFETIME if token.expires_in is None else token.expires_in
+        mandatory_window = min(MANDATORY_WINDOW, MANDATORY_SHARE * lifetime)
+        advisory_window = min(ADVISORY_WINDOW, ADVISORY_SHARE * lifetime)
+        advisory_window *= 1 - ADVISORY_JITTER * self._clocks.rng()
         refresh_age = lifetime - advisory_window
         if token.refresh_in is not None:
             refresh_age = min(refresh_age, token.refresh_in)
@@ -383,17 +375,17 @@ class CachedToken:
 
     def _record_failure(self, failure: TokenError) -> None:
         monotonic = self._monotonic()
-        retry_after = min(failure.retry_after or 0.0, self._policy.max_retry_after)
+        retry_after = min(failure.retry_after or 0.0, MAX_RETRY_AFTER)
         usable = self._held.age(monotonic, self._wall()) < self._held.unusable_age
         if usable:
-            self._no_refresh_until = monotonic + max(self._policy.background_pause, retry_after)
+            self._no_refresh_until = monotonic + max(BACKGROUND_PAUSE, retry_after)
             _log.warning("The token of %s could not be refreshed and stays in use: %s", self.source, failure)
         if retry_after or not usable:
             self._refused_until = monotonic + (retry_after or self._policy.failure_pause)
             self._failure = failure
 
     def _record_token(self, arrived: _Held) -> None:
-        monotonic, pause = self._monotonic(), self._policy.background_pause
+        monotonic, pause = self._monotonic(), BACKGROUND_PAUSE
         if arrived.lifetime <= 0:
             self._no_refresh_until = monotonic + pause
             _log.warning("The token of %s came without a usable lifetime and is used once", self.source)
@@ -416,7 +408,7 @@ class TokenCache:
     """The tokens of any number of sources, in memory. Equal sources share a token; making a cache opens nothing.
 
     Args:
-        policy: When tokens are replaced and how fetches are tried again.
+        policy: How long to wait for what fails.
         clocks: Time and chance.
     """
 

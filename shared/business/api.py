@@ -28,7 +28,7 @@ class Business(BaseModel):
 
 
 class BusinessApi(ApiClient):
-    """The protected API, one method an operation."""
+    """The protected API, one method an endpoint."""
 
     @get("/businesses/{business_id}")
     async def get_business(self, business_id: str) -> ApiResponse[Business]:

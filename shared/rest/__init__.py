@@ -1,4 +1,4 @@
-"""A declarative, typed HTTP client: an API is described as a class, one method stub an operation."""
+"""A declarative, typed HTTP client: an API is described as a class, one method stub an endpoint."""
 
 from .client import ApiClient
 from .errors import ApiDecodeError, ApiError, ApiResponseError, ApiTimeoutError, ApiTransportError, ProblemDetails

@@ -10,7 +10,7 @@ from typing import Any, Self, Unpack
 
 import httpx
 
-from .endpoint import Operation
+from .endpoint import Endpoint
 from .errors import ApiDecodeError, ApiError, response_error
 from .exchange import Answer, Exchange, masked
 from .headers import HeaderFields, checked_headers, merged
@@ -26,7 +26,7 @@ _url = functools.lru_cache(maxsize=256)(httpx.URL)  # parsing one costs more tha
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What is the same for all calls of an operation of one client."""
+    """What is the same for all calls of an endpoint of one client."""
 
     base_url: str
     headers: HeaderFields
@@ -42,7 +42,7 @@ class _OpenTransport:
 
 
 class ApiClient:
-    """Base of a class that describes an HTTP API by one method stub an operation.
+    """Base of a class that describes an HTTP API by one method stub an endpoint.
 
         class Articles(ApiClient, headers={"Api-Version": "3"}):
             @get("/articles/{slug}")
@@ -71,7 +71,7 @@ class ApiClient:
             options = ClientOptions(base_url=options)
         self._options = functools.cache(options if callable(options) else lambda: options)
         self._changes = CallOptions()
-        self._plans: dict[Operation, _Plan] = {}
+        self._plans: dict[Endpoint, _Plan] = {}
         self._transports: dict[asyncio.AbstractEventLoop, _OpenTransport] = {}
 
     def with_options(self, **changes: Unpack[CallOptions]) -> Self:
@@ -95,11 +95,11 @@ class ApiClient:
     ) -> None:
         await self.aclose()
 
-    async def invoke(self, operation: Operation, arguments: Mapping[str, Any]) -> Any:
+    async def invoke(self, endpoint: Endpoint, arguments: Mapping[str, Any]) -> Any:
         """Call the API, as the methods that verbs decorate do.
 
         Args:
-            operation: Which method.
+            endpoint: Which method.
             arguments: By the names of its parameters.
 
         Raises:
@@ -108,10 +108,10 @@ class ApiClient:
             Exception: Whatever the `auth` of the options raises, or the function that tells the options.
         """
         options = self._options()
-        plan = self._plans.get(operation)
+        plan = self._plans.get(endpoint)
         if plan is None:
-            plan = self._plans[operation] = self._plan(options, operation)
-        request = _request(plan, operation, arguments)
+            plan = self._plans[endpoint] = self._plan(options, endpoint)
+        request = _request(plan, endpoint, arguments)
         if options.on_request is not None:
             options.on_request(request)
         exchange = Exchange(
@@ -122,18 +122,18 @@ class ApiClient:
             max_response_size=options.max_response_size,
         )
         answer = await exchange.run()
-        content, error = _result(operation, request, answer, options.clock)
-        if operation.returned.wrapped:
+        content, error = _result(endpoint, request, answer, options.clock)
+        if endpoint.returned.wrapped:
             return ApiResponse(answer.response.status_code, answer.response.headers, content, error)
         if error is not None:
             raise error
         return content
 
-    def _plan(self, options: ClientOptions, operation: Operation) -> _Plan:
-        changes = layered(operation.options, self._changes)
+    def _plan(self, options: ClientOptions, endpoint: Endpoint) -> _Plan:
+        changes = layered(endpoint.options, self._changes)
         defaults: dict[str, str | None] = {
             "Host": httpx.URL(options.base_url).netloc.decode("ascii"),
-            "Accept": operation.returned.accept,
+            "Accept": endpoint.returned.accept,
             **_DEFAULT_HEADERS,
         }
         timeout = httpx.Timeout(changes.get("timeout", options.timeout))
@@ -176,20 +176,20 @@ async def _lifetime(
         await transport.aclose()
 
 
-def _request(plan: _Plan, operation: Operation, arguments: Mapping[str, Any]) -> httpx.Request:
-    content = operation.content(arguments)
+def _request(plan: _Plan, endpoint: Endpoint, arguments: Mapping[str, Any]) -> httpx.Request:
+    content = endpoint.content(arguments)
     headers: dict[str, tuple[bytes, bytes] | None] = dict(plan.headers)
-    if content.body is not None and operation.content_type is not None:
-        headers.setdefault("content-type", (b"Content-Type", operation.content_type.encode("ascii")))
-    if content.body is not None or operation.verb in _LENGTH_EXPECTED:
+    if content.body is not None and endpoint.content_type is not None:
+        headers.setdefault("content-type", (b"Content-Type", endpoint.content_type.encode("ascii")))
+    if content.body is not None or endpoint.verb in _LENGTH_EXPECTED:
         headers["content-length"] = (b"Content-Length", b"%d" % len(content.body or b""))
     headers |= content.headers
     try:
         url = _url(plan.base_url + content.target)
     except httpx.InvalidURL as error:
-        raise ValueError(f"{operation.name}: {error}") from None
+        raise ValueError(f"{endpoint.name}: {error}") from None
     return httpx.Request(
-        operation.verb,
+        endpoint.verb,
         url,
         headers=[field for field in headers.values() if field is not None],
         stream=httpx.ByteStream(content.body or b""),
@@ -198,22 +198,22 @@ def _request(plan: _Plan, operation: Operation, arguments: Mapping[str, Any]) ->
 
 
 def _result(
-    operation: Operation, request: httpx.Request, answer: Answer, clock: Callable[[], float]
+    endpoint: Endpoint, request: httpx.Request, answer: Answer, clock: Callable[[], float]
 ) -> tuple[Any, ApiError | None]:
     """Content or error."""
     response = answer.response
     if not response.is_success:
         url = masked(request.url)
-        return None, response_error(response, answer.body, method=operation.verb, url=url, now=clock)
-    flaw = None if operation.returned.empty else answer.flaw
+        return None, response_error(response, answer.body, method=endpoint.verb, url=url, now=clock)
+    flaw = None if endpoint.returned.empty else answer.flaw
     if flaw is None:
         try:
-            return operation.returned.decode(response, answer.body), None
+            return endpoint.returned.decode(response, answer.body), None
         except UndecodableError as error:
             flaw = str(error)
     return None, ApiDecodeError(
         flaw,
-        method=operation.verb,
+        method=endpoint.verb,
         url=masked(request.url),
         status=response.status_code,
         headers=response.headers,

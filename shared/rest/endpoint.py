@@ -36,7 +36,7 @@ class Content:
     body: bytes | None
 
 
-class Operation:
+class Endpoint:
     """A method of an API.
 
     Args:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Unpack, cast
 
 from .client import ApiClient
-from .endpoint import Operation
+from .endpoint import Endpoint
 from .options import CallOptions
 
 
@@ -30,11 +30,11 @@ class Verb:
         """
 
         def decorate(stub: Stub) -> Stub:
-            operation = Operation(self._name, path, options, stub)
+            endpoint = Endpoint(self._name, path, options, stub)
 
             @functools.wraps(stub)
             async def call(client: ApiClient, /, *args: object, **kwargs: object) -> Any:
-                return await client.invoke(operation, operation.bind(client, *args, **kwargs))
+                return await client.invoke(endpoint, endpoint.bind(client, *args, **kwargs))
 
             return cast("Stub", call)
 

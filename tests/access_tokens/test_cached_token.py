@@ -422,11 +422,6 @@ def test_a_token_that_is_ready_starts_its_refresh_and_one_that_is_not_is_awaited
     until(lambda: token.statistics.fetched == 2)
 
 
-def test_a_policy_without_an_attempt_is_refused() -> None:
-    with pytest.raises(ValueError, match="attempt"):
-        CachePolicy(attempts=0)
-
-
 # Failures
 
 
