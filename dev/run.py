@@ -67,7 +67,7 @@ def settled(environment: dict[str, str]) -> tuple[dict[str, str], bool]:
 def run_host(environment: dict[str, str]) -> int:
     """Run the embedded host with its output on this terminal; returns its exit status."""
     command = [sys.executable, "-m", "devhost", "--app", str(_APP), "--port", str(_PORT)]
-    command += ["--state", str(_STATE / "state.db")]
+    command += ["--state", str(_STATE / "state.db"), "--panel", "dev.panel"]
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as host:  # noqa: S603
         assert host.stdout is not None  # noqa: S101 (for the type checker: a pipe was asked for)

@@ -17,7 +17,7 @@ from devhost.routes import RouteError
 from devhost.settings import SettingsError, read_host_settings, read_local_settings
 from devhost.store import StateError
 from devhost.watch import run_watched
-from devhost.worker import ACTIVITY, ENTITY, HTTP, ORCHESTRATION, AppLoadError
+from devhost.worker import ACTIVITY, APP_MODULE, ENTITY, HTTP, ORCHESTRATION, AppLoadError
 
 _EXIT_FAILED = 1
 _EXIT_PORT_TAKEN = 2
@@ -32,7 +32,8 @@ def main() -> int:
         local = read_local_settings(app)
         port = local.port if arguments.port is None else arguments.port
         if arguments.watch:
-            options = ["--app", str(app), "--state", str(state), *(["--enable-auth"] if arguments.enable_auth else [])]
+            options = ["--app", str(app), "--state", str(state), "--panel", arguments.panel]
+            options += ["--enable-auth"] if arguments.enable_auth else []
             with listen(port) as listener:
                 return run_watched(app, listener, options)
         _set_up_logging(read_host_settings(app).log_levels)
@@ -51,6 +52,7 @@ def main() -> int:
             port=port if inherited is None else socket.socket(fileno=inherited),
             enable_auth=arguments.enable_auth,
             local=local,
+            panel=arguments.panel,
         )
         asyncio.run(_serve(host))
     except KeyboardInterrupt:
@@ -139,6 +141,9 @@ def _parse_arguments() -> argparse.Namespace:
         "--state", type=Path, default=Path(".devhost/state.db"), help="keeps orchestrations (default: %(default)s)"
     )
     parser.add_argument("--enable-auth", action="store_true", help="demand access keys, as in Azure")
+    parser.add_argument(
+        "--panel", default=APP_MODULE, help="module whose devhost_panel() the page shows (default: %(default)s)"
+    )
     parser.add_argument("--watch", action="store_true", help="start the app anew when one of its files changes")
     parser.add_argument("--watched", nargs=2, type=int, help=argparse.SUPPRESS)
     return parser.parse_args()

@@ -17,7 +17,7 @@ from devhost.page import Page
 from devhost.settings import ADDRESS, LocalSettings, read_host_settings
 from devhost.store import Store
 from devhost.triggers import MAX_BODY_BYTES, MAX_HEADER_BYTES, HttpTriggers, key_of
-from devhost.worker import FunctionApp
+from devhost.worker import APP_MODULE, FunctionApp
 
 # The host's own paths, which can start and stop anything, and the names by which this machine's browser asks for them.
 _OWN_PATHS = ("/admin/", f"{WEBHOOKS}/")
@@ -37,6 +37,7 @@ class Host:
     `app` is the app's folder (one per process), `state` the file that keeps orchestrations, `port` 0 any free port;
     a socket that listens already can take the place of a port.
     `clock` tells durable time. With `enable_auth`, callers need keys, which are kept in `keys.json` beside the state.
+    `panel` names the module whose `devhost_panel()` the page shows.
     Entering it raises `PortTakenError`, `AppLoadError`, `SettingsError`, `RouteError` or `StateError`.
     """
 
@@ -54,6 +55,7 @@ class Host:
         clock: Clock | None = None,
         enable_auth: bool = False,
         local: LocalSettings | None = None,
+        panel: str = APP_MODULE,
     ) -> None:
         self.url = ""
         """Where it listens, such as `http://127.0.0.1:7071`; known once it is entered."""
@@ -64,6 +66,7 @@ class Host:
         self._clock = clock or SystemClock()
         self._enable_auth = enable_auth
         self._local = local or LocalSettings()
+        self._panel = panel
         # The SDK's clients call without keys; only the app is told this path.
         self._rpc_path = f"/rpc/{secrets.token_urlsafe(16)}/"
 
@@ -119,7 +122,7 @@ class Host:
         self.store = Store(self._state)
         self.engine = Engine(self.store, self.app, self._clock, settings)
         self._admin = Admin(self.app, settings)
-        self._page = Page(self.app, self.triggers, self.store, self._clock, self.keys)
+        self._page = Page(self.app, self.triggers, self.store, self._clock, self.keys, self._panel)
         query = {"taskHub": settings.hub_name, "connection": "AzureWebJobsStorage"}
         if self.keys is not None:
             query["code"] = self.keys.system

@@ -5,6 +5,7 @@ It is rendered here, only reads, and changes nothing: its script calls functions
 
 import base64
 import hashlib
+import importlib
 import json
 import logging
 from collections.abc import Iterable, Mapping
@@ -60,10 +61,16 @@ class _Row:
 
 
 class Page:
-    """The page of one host. With `keys`, it is for those who have the master key."""
+    """The page of one host. With `keys`, it is for those who have the master key.
 
-    def __init__(self, app: FunctionApp, triggers: HttpTriggers, store: Store, clock: Clock, keys: Keys | None) -> None:
+    The module named `panel`, which may be the app's own, tells more in its `devhost_panel()`, if it has one.
+    """
+
+    def __init__(
+        self, app: FunctionApp, triggers: HttpTriggers, store: Store, clock: Clock, keys: Keys | None, panel: str
+    ) -> None:
         self._app = app
+        self._panel_module = panel
         self._triggers = triggers
         self._store = store
         self._clock = clock
@@ -105,7 +112,8 @@ class Page:
 
     def _panel(self) -> Mapping[str, str]:
         try:
-            return {str(label): _figure(value) for label, value in self._app.panel().items()}
+            hook = getattr(importlib.import_module(self._panel_module), "devhost_panel", dict)
+            return {str(label): _figure(value) for label, value in hook().items()}
         except Exception:
             logger.exception("devhost_panel() failed")
             return {"devhost_panel()": "failed: the log says why"}

@@ -31,7 +31,7 @@ HTTP = "httpTrigger"
 OUT_OF_PROC_MARK = "\n\n$OutOfProcData$:"
 
 # The module that the worker library imports.
-_APP_MODULE = "function_app"
+APP_MODULE = "function_app"
 
 NO_TRACE: Mapping[str, str] = {}
 
@@ -123,11 +123,6 @@ class FunctionApp:
         if session is not None and not session.closed:
             await session.close()
 
-    def panel(self) -> Mapping[str, object]:
-        """What the app tells the page of itself: label and value of each figure, empty without `devhost_panel()`."""
-        hook = getattr(sys.modules.get(_APP_MODULE), "devhost_panel", None)
-        return hook() if callable(hook) else {}
-
     def of_kind(self, kind: str) -> dict[str, Function]:
         """The functions with this type of trigger that are not disabled, by lower-case name: names ignore case."""
         return {one.name.lower(): one for one in self.functions.values() if one.kind == kind and not one.disabled}
@@ -205,8 +200,8 @@ def _cause(outcome: Outcome) -> str:
 
 async def _index(folder: Path) -> tuple[dict[str, Function], str | None]:
     """Import the app; returns its functions, and where the library serves them if the app streams."""
-    if not (folder / f"{_APP_MODULE}.py").exists():
-        raise AppLoadError(f"no functions found: {folder} has no {_APP_MODULE}.py")
+    if not (folder / f"{APP_MODULE}.py").exists():
+        raise AppLoadError(f"no functions found: {folder} has no {APP_MODULE}.py")
     sys.path.insert(0, str(folder))
     with warnings.catch_warnings():
         # The SDK advises on strict typing once per process, as a warning: out of the way before functions run.

@@ -17,7 +17,7 @@ from httpx_aiohttp import AiohttpTransport as HttpxAiohttpTransport
 from pydantic import BaseModel
 
 from dev.benchmarks.server import UNCHECKED_TOKEN, Server
-from shared.business.api import Business, BusinessApi
+from shared.business import Business, BusinessApi, NewBusiness
 from shared.rest.transport import AiohttpTransport
 from shared.wiring import client_options
 
@@ -37,7 +37,7 @@ RAW_SOCKETS = "raw sockets"
 type Call = Callable[[], Awaitable[object]]
 type Client = Callable[[Server], AbstractAsyncContextManager[Call]]
 
-RECORD = Business(
+RECORD = NewBusiness(
     registration_number="HRB 1001",
     name="Acme GmbH",
     country="DE",

@@ -13,9 +13,13 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from shared.business.api import Business, Deferred, Posted, Rejected
-from shared.delivery.records import Cancelled, GaveUp, retry_delay
+from shared.business import NewBusiness, Record
 from shared.settings import DeliverySettings
+
+from .attempts import Attempt
+from .outcomes import AttemptOutcome, Cancelled, Deferred, GaveUp, Posted, Rejected
+from .records import accepted, fingerprint_of
+from .retries import retry_delay
 
 MAX_RECORDS = 10_000
 PAGE_SIZE = 100
@@ -30,7 +34,7 @@ class Item(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     index: int
-    business: Business
+    record: Record
 
 
 class ItemPosted(BaseModel):
@@ -67,9 +71,9 @@ class ItemResult(BaseModel):
 _RESULTS: TypeAdapter[list[ItemResult]] = TypeAdapter(list[ItemResult])
 
 
-def read_results(document: object) -> list[ItemResult]:
+def read_results(returned: object) -> list[ItemResult]:
     """Read what the orchestrator of a section returned."""
-    return _RESULTS.validate_python(document)
+    return _RESULTS.validate_python(returned)
 
 
 class Section(BaseModel):
@@ -86,6 +90,11 @@ class Section(BaseModel):
     items: tuple[Item, ...]
     parallelism: int
 
+    @classmethod
+    def read(cls, given: object) -> "Section":
+        """Read the input of an orchestration; a sub-orchestration may get it as a JSON text."""
+        return cls.model_validate_json(given) if isinstance(given, str) else cls.model_validate(given)
+
     @property
     def small(self) -> bool:
         """Whether the section is posted by one orchestration, without being divided."""
@@ -100,9 +109,9 @@ class Section(BaseModel):
         """Cut a small section into what is under way at once, in order."""
         return batched(self.items, self.parallelism, strict=False)
 
-    def idempotency_key(self, item: Item) -> str:
+    def attempt(self, item: Item) -> Attempt:
         """The same for a record in every round, on every replay and after every restart."""
-        return f"{self.key}-{item.index}"
+        return Attempt(record=item.record, idempotency_key=f"{self.key}-{item.index}")
 
 
 def divide[T](items: Sequence[T]) -> Iterator[tuple[T, ...]]:
@@ -111,9 +120,9 @@ def divide[T](items: Sequence[T]) -> Iterator[tuple[T, ...]]:
     return batched(items, _SECTION_SIZE * -(-sections // _SECTIONS), strict=False)
 
 
-def item_outcome(outcome: Posted | Rejected | Deferred) -> ItemPosted | Rejected | Deferred:
+def item_outcome(outcome: AttemptOutcome) -> ItemPosted | Rejected | Deferred:
     """What is kept of a record's outcome: the caller has the record, its id at the API is enough."""
-    return ItemPosted(id=outcome.business.id) if isinstance(outcome, Posted) else outcome
+    return ItemPosted(id=outcome.id) if isinstance(outcome, Posted) else outcome
 
 
 class Tally(BaseModel):
@@ -177,10 +186,11 @@ class Batch(BaseModel):
     started_at: datetime | None = None
 
     @classmethod
-    def of(cls, businesses: Sequence[Business], settings: DeliverySettings, fingerprint: str) -> "Batch":
+    def of(cls, businesses: Sequence[NewBusiness], settings: DeliverySettings) -> "Batch":
         """A batch of which nothing has been posted yet."""
-        items = tuple(Item(index=index, business=business) for index, business in enumerate(businesses))
-        return cls(items=items, results=(ItemPending(),) * len(items), settings=settings, fingerprint=fingerprint)
+        items = tuple(Item(index=index, record=accepted(business)) for index, business in enumerate(businesses))
+        results = (ItemPending(),) * len(items)
+        return cls(items=items, results=results, settings=settings, fingerprint=fingerprint_of(businesses))
 
     def sections(self, instance_id: str) -> Iterator[tuple[str, Section]]:
         """The parts of this round, with the instance id for each."""

@@ -1,23 +1,41 @@
-"""What the orchestrator decides after an attempt, as pure functions: safe to replay and easy to test."""
+"""The delivery of one record: what its orchestrator is given, and what it decides after an attempt."""
 
 import hashlib
+import json
+from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict
 
-from shared.business.api import Business, Deferred, Posted, Rejected
+from shared.business import NewBusiness, Record
 from shared.settings import DeliverySettings
 
-_JITTER = 0.2
+from .attempts import Attempt
+from .outcomes import AttemptOutcome, Cancelled, Deferred, GaveUp, Outcome
+from .retries import retry_delay
 
 
-class DeliveryOrder(BaseModel):
+def accepted(business: NewBusiness) -> Record:
+    """The plain JSON of a business that a caller has sent: from here on nothing looks into it any more."""
+    return business.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def fingerprint_of(businesses: Iterable[NewBusiness]) -> str:
+    """A digest of what was sent, equal for equal records, however they are written and whatever is left out.
+
+    It leaves out what has its default value, so that a field that is new and optional does not change it.
+    """
+    sent = [business.model_dump(mode="json", by_alias=True, exclude_defaults=True) for business in businesses]
+    return hashlib.sha256(json.dumps(sent, sort_keys=True).encode()).hexdigest()
+
+
+class Delivery(BaseModel):
     """Input of the orchestrator that delivers one record.
 
-    The settings travel with the order: a replay must decide as the first run did, even after a deployment changed them.
+    The settings travel with it: a replay must decide as the first run did, even after a deployment changed them.
 
     Attributes:
+        record: As it was accepted.
         fingerprint: Of what the caller sent first; tells a repeated request from a reused `Idempotency-Key`.
         revision: How often the record was corrected since. A corrected record is another one to the API, so it goes
             under another key.
@@ -25,51 +43,20 @@ class DeliveryOrder(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    business: Business
+    record: Record
     settings: DeliverySettings = DeliverySettings()
     fingerprint: str = ""
     revision: int = 0
 
-    def idempotency_key(self, instance_id: str) -> str:
-        """The same on every attempt, replay and restart: however often the record is sent, the API stores it once."""
-        return f"{instance_id}.{self.revision}" if self.revision else instance_id
+    @classmethod
+    def of(cls, business: NewBusiness, settings: DeliverySettings) -> "Delivery":
+        """The delivery of a business that a caller has sent."""
+        return cls(record=accepted(business), settings=settings, fingerprint=fingerprint_of([business]))
 
-
-class PostOrder(BaseModel):
-    """Input of the activity: one attempt to post one record."""
-
-    model_config = ConfigDict(frozen=True)
-
-    business: Business
-    idempotency_key: Annotated[str, Field(min_length=1)]
-
-
-type Outcome = Annotated[Posted | Rejected | Deferred, Field(discriminator="outcome")]
-
-_OUTCOME: TypeAdapter[Posted | Rejected | Deferred] = TypeAdapter(Outcome)
-
-
-def parse_outcome(document: object) -> Posted | Rejected | Deferred:
-    """Read what the activity returned."""
-    return _OUTCOME.validate_python(document)
-
-
-class GaveUp(BaseModel):
-    """The deadline came before the API took or refused the record; `reason` is that of the last attempt."""
-
-    model_config = ConfigDict(frozen=True)
-
-    outcome: Literal["gave_up"] = "gave_up"
-    reason: str
-
-
-class Cancelled(BaseModel):
-    """Somebody cancelled the delivery before the API took or refused the record."""
-
-    model_config = ConfigDict(frozen=True)
-
-    outcome: Literal["cancelled"] = "cancelled"
-    reason: str
+    def attempt(self, instance_id: str) -> Attempt:
+        """The same on every try, replay and restart: however often the record is sent, the API stores it once."""
+        key = f"{instance_id}.{self.revision}" if self.revision else instance_id
+        return Attempt(record=self.record, idempotency_key=key)
 
 
 class Progress(BaseModel):
@@ -84,7 +71,7 @@ class Progress(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     attempt: int
-    outcome: Annotated[Posted | Rejected | Deferred | GaveUp | Cancelled, Field(discriminator="outcome")]
+    outcome: Outcome
     next_attempt_at: datetime | None = None
 
     def __str__(self) -> str:
@@ -99,7 +86,7 @@ class Progress(BaseModel):
 
 
 def after_attempt(
-    outcome: Posted | Rejected | Deferred,
+    outcome: AttemptOutcome,
     *,
     attempt: int,
     started_at: datetime,
@@ -125,15 +112,3 @@ def after_attempt(
     if next_attempt_at > started_at + timedelta(seconds=settings.deadline):
         return Progress(attempt=attempt, outcome=GaveUp(reason=outcome.reason))
     return Progress(attempt=attempt, outcome=outcome, next_attempt_at=next_attempt_at)
-
-
-def retry_delay(retry_after: float | None, *, attempt: int, instance_id: str, settings: DeliverySettings) -> timedelta:
-    """The longer of the API's `Retry-After` (seconds, capped) and a doubling backoff with +-20 % jitter.
-
-    The jitter is a function of instance and attempt, so that every replay computes the same delay.
-    """
-    backoff = min(settings.first_delay * 2.0 ** min(attempt - 1, 32), settings.max_delay)
-    digest = hashlib.sha256(f"{instance_id}:{attempt}".encode()).digest()
-    fraction = int.from_bytes(digest[:8]) / 2**64
-    jittered = backoff * (1 + _JITTER * (2 * fraction - 1))
-    return timedelta(seconds=max(jittered, min(retry_after or 0.0, settings.max_retry_after)))

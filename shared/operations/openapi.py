@@ -6,11 +6,12 @@ from typing import Any, get_args
 
 from pydantic.json_schema import models_json_schema
 
-from shared.business.api import Business
+from shared.business import Business, NewBusiness
 from shared.delivery.batches import MAX_RECORDS
-from shared.operations.requests import MAX_IDEMPOTENCY_KEY_LENGTH, MAX_WAIT_SECONDS
-from shared.operations.resource import Operation, OperationPage, ResultPage, State
 from shared.rest import ProblemDetails
+
+from .model import Operation, OperationPage, ResultPage, State
+from .requests import MAX_IDEMPOTENCY_KEY_LENGTH, MAX_WAIT_SECONDS
 
 _REF = "#/components/schemas/{model}"
 _RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer", "minimum": 0}, "description": "Seconds"}}
@@ -49,12 +50,12 @@ def document(server_url: str) -> dict[str, Any]:
     Args:
         server_url: What the paths are relative to, such as `/api`.
     """
+    answered = (Business, Operation, OperationPage, ResultPage, ProblemDetails)
     _, definitions = models_json_schema(
-        [(model, "serialization") for model in (Business, Operation, OperationPage, ResultPage, ProblemDetails)],
-        ref_template=_REF,
+        [(NewBusiness, "validation"), *((model, "serialization") for model in answered)], ref_template=_REF
     )
     schemas = definitions["$defs"]
-    schemas["NewBusiness"] = _new_business(schemas["Business"])
+    schemas["Posted"]["properties"]["business"] = _schema("Business")  # the model has plain JSON there
     return {
         "openapi": "3.1.0",
         "info": {
@@ -73,13 +74,6 @@ def document(server_url: str) -> dict[str, Any]:
             },
         },
     }
-
-
-def _new_business(business: dict[str, Any]) -> dict[str, Any]:
-    """What a caller sends: without the id, which the API assigns, and without fields that nobody knows."""
-    properties = {name: schema for name, schema in business["properties"].items() if name != "id"}
-    new = {"title": "NewBusiness", "description": "A business to be posted.", "properties": properties}
-    return business | new | {"additionalProperties": False}
 
 
 def _paths() -> dict[str, Any]:

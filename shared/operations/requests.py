@@ -3,19 +3,20 @@
 import hashlib
 import re
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, get_args
 
 from pydantic import TypeAdapter, ValidationError
-from pydantic_core import ErrorDetails, from_json, to_json
+from pydantic_core import ErrorDetails, from_json
 
-from shared.business.api import Business
+from shared.business import NewBusiness
 from shared.delivery.batches import MAX_RECORDS
 from shared.http.media_types import media_type
-from shared.operations.problems import RequestError
-from shared.operations.resource import State
+
+from .model import State
+from .problems import RequestError
 
 MAX_BODY_BYTES = 256 * 1024
 MAX_BATCH_BYTES = 10 * 1000 * 1000
@@ -29,20 +30,19 @@ _NOTHING_BEFORE = datetime(2000, 1, 1, tzinfo=UTC)  # the SDK writes earlier yea
 
 
 @dataclass(frozen=True, slots=True)
-class Intake:
-    """The records that a caller sent, and what was wrong with the others.
+class Taken:
+    """The records of a batch that were taken in, and what was wrong with the others.
 
     Attributes:
-        fingerprint: Of the records; equal for equal ones, however they were written and whatever was left out.
+        businesses: In the order in which they were sent.
         skipped: `{"index": …, "field": …, "detail": …}` for each error in a record that was left out.
     """
 
-    businesses: list[Business]
-    fingerprint: str
+    businesses: list[NewBusiness]
     skipped: list[dict[str, Any]]
 
 
-def read_business(content_type: str | None, body: bytes) -> Business:
+def read_business(content_type: str | None, body: bytes) -> NewBusiness:
     """Validate one record.
 
     Args:
@@ -55,19 +55,17 @@ def read_business(content_type: str | None, body: bytes) -> Business:
     _demand(_JSON.fullmatch(media_type(content_type)), content_type, "application/json")
     _demand_size(body, MAX_BODY_BYTES)
     try:
-        return _validated(Business.model_validate_json, body)
+        return NewBusiness.model_validate_json(body)
     except ValidationError as error:
         details = _details(error)
-        if details[0]["type"] == "json_invalid":
-            raise RequestError(400, "Malformed JSON", details[0]["msg"]) from None
-        errors = [_error(detail) for detail in details]
-    except _SentIdError:
-        errors = [_SENT_ID]
+    if details[0]["type"] == "json_invalid":
+        raise RequestError(400, "Malformed JSON", details[0]["msg"])
+    errors = [_error(detail) for detail in details]
     fields = ", ".join(error["field"] for error in errors)
     raise RequestError(400, "Invalid record", f"not a valid business record, see {fields}", errors=errors)
 
 
-def read_batch(content_type: str | None, body: bytes, *, skip_invalid: bool = False) -> Intake:
+def read_batch(content_type: str | None, body: bytes, *, skip_invalid: bool = False) -> Taken:
     """Validate the records of a batch, all of them before the first is refused.
 
     Args:
@@ -84,7 +82,7 @@ def read_batch(content_type: str | None, body: bytes, *, skip_invalid: bool = Fa
     )
     _demand_size(body, MAX_BATCH_BYTES)
     if lines:
-        documents: list[Any] = [line for line in body.splitlines() if line.strip()]
+        records: list[Any] = [line for line in body.splitlines() if line.strip()]
     else:
         try:
             array = from_json(body, allow_inf_nan=False)
@@ -92,30 +90,24 @@ def read_batch(content_type: str | None, body: bytes, *, skip_invalid: bool = Fa
             raise RequestError(400, "Malformed JSON", str(error)) from None
         if not isinstance(array, list):
             raise RequestError(400, "Invalid batch", "expected a JSON array of records")
-        documents = array
-    if not 1 <= len(documents) <= MAX_RECORDS:
-        status, title = (400, "Invalid batch") if not documents else (413, "Content Too Large")
-        raise RequestError(status, title, f"expected 1 to {MAX_RECORDS} records, got {len(documents)}")
-    businesses: list[Business] = []
+        records = array
+    if not 1 <= len(records) <= MAX_RECORDS:
+        status, title = (400, "Invalid batch") if not records else (413, "Content Too Large")
+        raise RequestError(status, title, f"expected 1 to {MAX_RECORDS} records, got {len(records)}")
+    validate: Callable[[Any], NewBusiness] = NewBusiness.model_validate_json if lines else NewBusiness.model_validate
+    businesses: list[NewBusiness] = []
     errors: list[dict[str, Any]] = []
-    for index, document in enumerate(documents):
+    for index, record in enumerate(records):
         try:
-            businesses.append(_validated(Business.model_validate_json if lines else Business.model_validate, document))
+            businesses.append(validate(record))
         except ValidationError as error:
             errors += [{"index": index, **_error(detail)} for detail in _details(error)]
-        except _SentIdError:
-            errors.append({"index": index, **_SENT_ID})
     if errors and not (skip_invalid and businesses):
         bad = len({error["index"] for error in errors})
         raise RequestError(
-            400, "Invalid batch", f"{bad} of {len(documents)} records are invalid, nothing was started", errors=errors
+            400, "Invalid batch", f"{bad} of {len(records)} records are invalid, nothing was started", errors=errors
         )
-    return Intake(businesses, fingerprint_of(businesses), errors)
-
-
-def fingerprint_of(businesses: Iterable[Business]) -> str:
-    """A digest of records, equal for equal ones."""
-    return hashlib.sha256(to_json([business.model_dump(mode="json") for business in businesses])).hexdigest()
+    return Taken(businesses, errors)
 
 
 def read_operation_id(idempotency_key: str | None) -> str:
@@ -225,19 +217,8 @@ def read_since(query: Mapping[str, str], now: datetime) -> datetime:
         raise _bad_parameter("since", "a date and time such as 2026-01-31T12:00:00Z") from None
 
 
-class _SentIdError(Exception):
-    """The record has an id already."""
-
-
-_SENT_ID = {"field": "id", "detail": "Assigned by the API: leave it out"}
+_SENT_ID = "Assigned by the API: leave it out"
 _STATE: TypeAdapter[State] = TypeAdapter(State)
-
-
-def _validated(validate: Callable[..., Business], document: Any) -> Business:
-    business = validate(document, extra="forbid")
-    if business.id is not None:
-        raise _SentIdError
-    return business
 
 
 def _details(error: ValidationError) -> list[ErrorDetails]:
@@ -245,7 +226,9 @@ def _details(error: ValidationError) -> list[ErrorDetails]:
 
 
 def _error(detail: ErrorDetails) -> dict[str, str]:
-    return {"field": ".".join(map(str, detail["loc"])) or "(record)", "detail": detail["msg"]}
+    field = ".".join(map(str, detail["loc"])) or "(record)"
+    sent_id = field == "id" and detail["type"] == "extra_forbidden"
+    return {"field": field, "detail": _SENT_ID if sent_id else detail["msg"]}
 
 
 def _demand(acceptable: object, content_type: str | None, expected: str) -> None:

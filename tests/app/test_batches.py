@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.business.api import Business, Deferred, Rejected
+from shared.business import NewBusiness
 from shared.delivery.batches import Batch, ItemPending, ItemPosted, ItemResult, divide
-from shared.delivery.records import Cancelled, GaveUp
+from shared.delivery.outcomes import Cancelled, Deferred, GaveUp, Rejected
 from shared.rest import ProblemDetails
 from shared.settings import DeliverySettings
 
@@ -19,8 +19,8 @@ REJECTED = Rejected(status=422, problem=ProblemDetails(title="No", status=422))
 
 
 def batch(total: int, **settings: float) -> Batch:
-    businesses = [Business(registration_number=f"HRB {n}", name="Acme", country="DE") for n in range(total)]
-    new = Batch.of(businesses, DeliverySettings.model_validate(settings), fingerprint="f")
+    businesses = [NewBusiness(registration_number=f"HRB {n}", name="Acme", country="DE") for n in range(total)]
+    new = Batch.of(businesses, DeliverySettings.model_validate(settings))
     return new.model_copy(update={"started_at": START})
 
 
@@ -51,7 +51,7 @@ def test_a_record_has_the_same_idempotency_key_in_every_round() -> None:
     keys = []
     for round_ in (first, second):
         ((_, section),) = round_.sections("b")
-        keys.append({item.index: section.idempotency_key(item) for item in section.items}[2])
+        keys.append({item.index: section.attempt(item).idempotency_key for item in section.items}[2])
     assert keys == ["b-2", "b-2"]
 
 

@@ -6,18 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.business.api import Business, Deferred, Posted, Rejected
-from shared.delivery.records import GaveUp, after_attempt, retry_delay
+from shared.delivery.outcomes import Deferred, GaveUp, Posted, Rejected
+from shared.delivery.records import after_attempt
+from shared.delivery.retries import retry_delay
 from shared.rest import ProblemDetails
 from shared.settings import DeliverySettings
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SETTINGS = DeliverySettings()
-BUSINESS = Business(registration_number="HRB 1", name="Acme", country="DE")
+STORED = {"id": "b-1", "registration_number": "HRB 1", "name": "Acme", "country": "DE"}
 
 
 @pytest.mark.parametrize(
-    "outcome", [Posted(business=BUSINESS), Rejected(status=422, problem=ProblemDetails(title="No", status=422))]
+    "outcome",
+    [Posted(id="b-1", business=STORED), Rejected(status=422, problem=ProblemDetails(title="No", status=422))],
 )
 def test_a_permanent_answer_ends_the_delivery(outcome: Posted | Rejected) -> None:
     progress = after_attempt(outcome, attempt=3, started_at=START, now=START, instance_id="a", settings=SETTINGS)

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from dev.demo import Delivery
+from dev.panel import devhost_panel
 from dev.run import settled, try_it
 from dev.sandbox.api import SCOPE
-from shared.business.api import Business
+from shared.access_tokens import AccessToken, shared_cache
+from shared.business import NewBusiness
 from shared.operations.requests import read_operation_id
 from shared.settings import BusinessApiSettings
 
@@ -48,11 +50,28 @@ def test_the_curl_lines_follow_the_operation_that_the_first_one_starts() -> None
 def test_the_examples_are_records_that_the_app_accepts_and_cover_what_can_happen() -> None:
     examples = json.loads((ROOT / "dev" / "businesses.json").read_text(encoding="utf-8"))
     for example in examples:
-        Business.model_validate(example["business"], extra="forbid")
+        NewBusiness.model_validate(example["business"])
     faults = [fault for example in examples for fault in example["faults"]]
     assert {"posted", "rejected"} == {example["ends_as"] for example in examples}
     assert {"status": 503} in faults
     assert any(fault.get("status") == 429 and fault["retry_after"] for fault in faults)
+
+
+class Source:
+    """A source that needs no server."""
+
+    def fetch(self) -> AccessToken:
+        return AccessToken("the-token-itself", 3600)
+
+
+def test_the_panel_of_make_run_shows_counters_and_no_token() -> None:
+    before = devhost_panel()
+    token = shared_cache.of(Source())
+    token.get()
+    shown = devhost_panel()
+    assert int(str(shown["Tokens used"])) == int(str(before["Tokens used"])) + 1
+    assert 3000 < int(str(shown["Token usable for (s)"])) <= 3540
+    assert "the-token-itself" not in str(shown)
 
 
 @pytest.mark.parametrize(("state", "as_expected"), [("posted", True), ("rejected", False), ("gave_up", False)])

@@ -14,7 +14,8 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from dev.sandbox.serving import serve
 from devhost.testing import RunningHost
-from shared.business.api import Business, BusinessApi, post_business
+from shared.business import BusinessApi
+from shared.delivery.attempts import Attempt, post_record
 from shared.rest import ClientOptions
 from shared.telemetry import add_trace_context
 
@@ -87,7 +88,9 @@ def test_each_transition_is_one_log_line_that_names_operation_attempt_and_outcom
     assert lines[1] == f"Operation {operation_id}: attempt 2 posted"
 
 
-async def test_the_api_is_told_the_trace_that_the_activity_belongs_to(reader: InMemoryMetricReader) -> None:
+async def test_the_api_is_told_the_trace_that_the_activity_belongs_to(
+    reader: InMemoryMetricReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
     told: list[str] = []
 
     async def answer(request: web.Request) -> web.Response:
@@ -96,9 +99,10 @@ async def test_the_api_is_told_the_trace_that_the_activity_belongs_to(reader: In
 
     application = web.Application()
     application.router.add_post("/businesses", answer)
-    business = Business(registration_number="HRB 1", name="Acme", country="DE")
+    record = {"registration_number": "HRB 1", "name": "Acme", "country": "DE"}
     with serve(application) as url, trace.get_tracer("test").start_as_current_span("activity") as activity:
         async with BusinessApi(ClientOptions(base_url=url, on_request=add_trace_context)) as api:
-            await post_business(business, idempotency_key="k", api=api)
+            monkeypatch.setattr("shared.business.business_api", api)
+            await post_record(Attempt(record=record, idempotency_key="k"))
     assert told[0].split("-")[1] == f"{activity.get_span_context().trace_id:032x}"
     assert told[0].split("-")[2] != f"{activity.get_span_context().span_id:016x}"

@@ -1,26 +1,20 @@
 """Starting an operation once however often it is asked for, and telling what has become of it."""
 
-import json
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from enum import Enum
 from typing import Any
 
 import pytest
 
-from shared.business.api import Business
-from shared.delivery.records import DeliveryOrder
+from shared.business import NewBusiness
+from shared.delivery.records import Delivery
 from shared.operations.problems import RequestError
 from shared.operations.resource import Operations
+from shared.settings import DeliverySettings
 
-ORDER = DeliveryOrder(
-    business=Business(registration_number="HRB 1", name="Acme", country="DE"), fingerprint="of the first"
-)
-OTHER = DeliveryOrder(
-    business=Business(registration_number="HRB 2", name="Acme", country="DE"), fingerprint="of the other"
-)
-NEVER = datetime(1, 1, 1, tzinfo=UTC)
-POSTED = {"attempt": 2, "outcome": {"outcome": "posted", "business": {**ORDER.business.model_dump(), "id": "b-1"}}}
+from .task_hub import RuntimeStatus, Status, TaskHub
+
+FIRST = Delivery.of(NewBusiness(registration_number="HRB 1", name="Acme", country="DE"), DeliverySettings())
+OTHER = Delivery.of(NewBusiness(registration_number="HRB 2", name="Acme", country="DE"), DeliverySettings())
+POSTED = {"attempt": 2, "outcome": {"outcome": "posted", "id": "b-1", "business": {**FIRST.record, "id": "b-1"}}}
 DEFERRED = {
     "attempt": 1,
     "outcome": {"outcome": "deferred", "reason": "the API answered 503"},
@@ -28,73 +22,17 @@ DEFERRED = {
 }
 
 
-class RuntimeStatus(Enum):
-    """Names and meaning as in the durable SDK."""
-
-    Running = "Running"
-    Completed = "Completed"
-    Failed = "Failed"
-    Terminated = "Terminated"
-    Pending = "Pending"
-    Suspended = "Suspended"
-
-
-@dataclass
-class Status:
-    instance_id: str | None
-    input_: Any = None
-    runtime_status: RuntimeStatus = RuntimeStatus.Running
-    custom_status: Any = None
-    output: Any = None
-    name: str | None = "PostBusinessOrchestrator"
-    created_time: datetime | None = datetime(2026, 1, 1, tzinfo=UTC)
-    last_updated_time: datetime | None = datetime(2026, 1, 1, tzinfo=UTC)
-
-    def __bool__(self) -> bool:
-        return self.created_time is not None
-
-
-@dataclass
-class TaskHub:
-    """A durable client whose instances are just remembered; it refuses to start a running one, as the host does."""
-
-    instances: dict[str, Status] = field(default_factory=dict)
-    blind_look_ups: int = 0
-    asked_for: list[str] = field(default_factory=list)
-    events: list[tuple[str, str]] = field(default_factory=list)
-
-    async def start_new(self, orchestration_function_name: str, instance_id: str, client_input: Any) -> str:
-        if instance_id in self.instances:
-            raise Exception("An Orchestration instance with the status Running already exists.")  # noqa: TRY002
-        encoded = json.dumps(json.dumps(client_input))
-        self.instances[instance_id] = Status(instance_id, encoded, name=orchestration_function_name)
-        return instance_id
-
-    async def get_status(self, instance_id: str, *, show_input: bool = False) -> Status:
-        self.asked_for.append(instance_id)
-        if self.blind_look_ups:
-            self.blind_look_ups -= 1
-            return Status(None, created_time=None)
-        return self.instances.get(instance_id, Status(None, created_time=None))
-
-    async def get_status_by(self, created_time_from: datetime, created_time_to: datetime | None = None) -> list[Status]:
-        return [status for status in self.instances.values() if (status.created_time or NEVER) >= created_time_from]
-
-    async def raise_event(self, instance_id: str, event_name: str, event_data: Any = None) -> None:
-        self.events.append((instance_id, event_name))
-
-
 async def test_the_same_request_again_finds_the_same_operation() -> None:
     hub = TaskHub()
     operations = Operations(hub)
-    first = await operations.start("abc", ORDER)
-    again = await operations.start("abc", ORDER)
+    first = await operations.start("abc", FIRST)
+    again = await operations.start("abc", FIRST)
     assert (first.id, again.id, len(hub.instances)) == ("abc", "abc", 1)
 
 
 async def test_another_record_under_the_same_key_is_a_422() -> None:
     operations = Operations(TaskHub())
-    await operations.start("abc", ORDER)
+    await operations.start("abc", FIRST)
     with pytest.raises(RequestError) as raised:
         await operations.start("abc", OTHER)
     assert raised.value.status == 422
@@ -103,9 +41,9 @@ async def test_another_record_under_the_same_key_is_a_422() -> None:
 async def test_of_two_requests_at_the_same_instant_the_second_finds_the_first() -> None:
     hub = TaskHub()
     operations = Operations(hub)
-    await operations.start("abc", ORDER)
+    await operations.start("abc", FIRST)
     hub.blind_look_ups = 1  # the second looked before the first had started
-    assert (await operations.start("abc", ORDER)).id == "abc"
+    assert (await operations.start("abc", FIRST)).id == "abc"
     hub.blind_look_ups = 1
     with pytest.raises(RequestError):
         await operations.start("abc", OTHER)
@@ -113,11 +51,11 @@ async def test_of_two_requests_at_the_same_instant_the_second_finds_the_first() 
 
 async def test_a_host_that_cannot_start_is_not_taken_for_a_repeated_request() -> None:
     class Unavailable(TaskHub):
-        async def start_new(self, orchestration_function_name: str, instance_id: str, client_input: Any) -> str:
+        async def start_new(self, orchestrator: str, instance_id: str, started_with: Any, /) -> str:
             raise ConnectionError("storage is down")
 
     with pytest.raises(ConnectionError):
-        await Operations(Unavailable()).start("abc", ORDER)
+        await Operations(Unavailable()).start("abc", FIRST)
 
 
 @pytest.mark.parametrize(

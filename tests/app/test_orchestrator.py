@@ -9,11 +9,14 @@ from azure.durable_functions.models import DurableOrchestrationContext
 from azure.durable_functions.orchestrator import Orchestrator
 
 import function_app
+from shared.functions.batches import PostSectionOrchestrator
+
+from .task_hub import checked_custom_status
 
 INSTANCE = "0123456789abcdef"
 START = datetime(2026, 1, 1, tzinfo=UTC)
 BUSINESS = {"registration_number": "HRB 1001", "name": "Acme GmbH", "country": "DE"}
-POSTED = {"outcome": "posted", "business": {**BUSINESS, "id": "b-1"}}
+POSTED = {"outcome": "posted", "id": "b-1", "business": {**BUSINESS, "id": "b-1"}}
 REJECTED = {"outcome": "rejected", "status": 422, "problem": {"title": "No", "status": 422}}
 DEFERRED = {"outcome": "deferred", "reason": "the API answered 503", "retry_after": None}
 
@@ -21,13 +24,13 @@ DEFERRED = {"outcome": "deferred", "reason": "the API answered 503", "retry_afte
 class History:
     """Writes the events of one orchestration, and replays the orchestrator against them."""
 
-    def __init__(self, orchestrator: Any = function_app.PostBusinessOrchestrator, **order: Any) -> None:
-        self.order = order if "items" in order else {"business": BUSINESS, **order}
+    def __init__(self, orchestrator: Any = function_app.PostBusinessOrchestrator, **given: Any) -> None:
+        self.given = given if "items" in given else {"record": BUSINESS, **given}
         self.orchestrator = orchestrator.build().get_user_function().orchestrator_function
         self.now = START
         self.events: list[dict[str, Any]] = []
         self._turn()
-        self._add(0, Name="PostBusinessOrchestrator", Version=None, Input=json.dumps(self.order))
+        self._add(0, Name="PostBusinessOrchestrator", Version=None, Input=json.dumps(self.given))
 
     def _add(self, event_type: int, **fields: Any) -> None:
         timestamp = self.now.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -74,7 +77,7 @@ class History:
     def replay(self) -> dict[str, Any]:
         body = {
             "history": self.events,
-            "input": json.dumps(self.order),
+            "input": json.dumps(self.given),
             "instanceId": INSTANCE,
             "isReplaying": False,
             "parentInstanceId": "",
@@ -86,6 +89,7 @@ class History:
         state: dict[str, Any] = json.loads(
             Orchestrator(self.orchestrator).handle(DurableOrchestrationContext.from_json(json.dumps(body)))
         )
+        checked_custom_status(state.get("customStatus"))
         return state
 
 
@@ -103,10 +107,10 @@ def actions_of(state: dict[str, Any]) -> list[dict[str, Any]]:
 def test_the_first_turn_posts_the_record_under_a_key_made_of_the_instance_id() -> None:
     state = History().replay()
     (action,) = actions_of(state)
-    order = json.loads(action["input"])
+    attempt = json.loads(action["input"])
     assert action["functionName"] == "PostBusiness"
-    assert order["idempotency_key"] == INSTANCE
-    assert order["business"]["name"] == "Acme GmbH"
+    assert attempt["idempotency_key"] == INSTANCE
+    assert attempt["record"] == BUSINESS
     assert not state["isDone"]
 
 
@@ -151,8 +155,8 @@ def test_after_the_deadline_the_record_is_given_up_with_the_last_reason() -> Non
 
 
 def section(total: int, parallelism: int = 20) -> History:
-    items = [{"index": index, "business": BUSINESS} for index in range(total)]
-    return History(function_app.PostSectionOrchestrator, items=items, key="batch", parallelism=parallelism)
+    items = [{"index": index, "record": BUSINESS} for index in range(total)]
+    return History(PostSectionOrchestrator, items=items, key="batch", parallelism=parallelism)
 
 
 def outcomes_of(state: dict[str, Any]) -> list[str]:

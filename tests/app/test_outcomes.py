@@ -9,13 +9,15 @@ from aiohttp import web
 
 from dev.sandbox.serving import serve
 from shared.access_tokens import TokenError
-from shared.business.api import Business, BusinessApi, Deferred, Posted, Rejected, post_business
+from shared.business import BusinessApi
+from shared.delivery.attempts import Attempt, post_record
+from shared.delivery.outcomes import AttemptOutcome, Deferred, Posted, Rejected
 from shared.rest import ClientOptions
 from shared.settings import SettingsError
 
 RECORD = {"registration_number": "HRB 1", "name": "Acme", "country": "DE"}
 STORED = {**RECORD, "id": "b-1"}
-BUSINESS = Business.model_validate(RECORD)
+ATTEMPT = Attempt(record=RECORD, idempotency_key="key-1")
 
 
 class ScriptedApi:
@@ -53,20 +55,21 @@ def scripted() -> Iterator[tuple[ScriptedApi, str]]:
 
 
 @pytest.fixture
-def attempt(scripted: tuple[ScriptedApi, str]) -> Callable[..., Any]:
+def attempt(scripted: tuple[ScriptedApi, str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     api, url = scripted
 
-    async def attempt(**post: Any) -> Posted | Rejected | Deferred:
+    async def attempt(**post: Any) -> AttemptOutcome:
         api.post = post
         async with BusinessApi(url) as client:
-            return await post_business(BUSINESS, idempotency_key="key-1", api=client)
+            monkeypatch.setattr("shared.business.business_api", client)
+            return await post_record(ATTEMPT)
 
     return attempt
 
 
 @pytest.mark.parametrize("status", [200, 201])
 async def test_an_accepted_record_is_posted(attempt: Callable[..., Any], status: int) -> None:
-    assert await attempt(status=status, body=STORED) == Posted(business=Business.model_validate(STORED))
+    assert await attempt(status=status, body=STORED) == Posted(id="b-1", business=STORED)
 
 
 async def test_a_record_that_an_earlier_attempt_brought_is_posted_and_counts_as_replayed(
@@ -115,20 +118,22 @@ async def test_retry_after_is_passed_on(attempt: Callable[..., Any], header: str
     assert outcome.retry_after == seconds
 
 
-async def test_no_connection_at_all_defers(unused_tcp_port: int) -> None:
+async def test_no_connection_at_all_defers(unused_tcp_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     async with BusinessApi(f"http://127.0.0.1:{unused_tcp_port}") as client:
-        assert isinstance(await post_business(BUSINESS, idempotency_key="k", api=client), Deferred)
+        monkeypatch.setattr("shared.business.business_api", client)
+        assert isinstance(await post_record(ATTEMPT), Deferred)
 
 
 @pytest.mark.parametrize(
     "error",
     [SettingsError({"BUSINESS_API_BASE_URL": "missing"}), TokenError(401, "invalid_client", "no", retry_after=9.0)],
 )
-async def test_a_mistake_in_settings_or_credentials_defers(error: Exception) -> None:
+async def test_a_mistake_in_settings_or_credentials_defers(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     def options() -> ClientOptions:
         raise error
 
-    outcome = await post_business(BUSINESS, idempotency_key="k", api=BusinessApi(options))
+    monkeypatch.setattr("shared.business.business_api", BusinessApi(options))
+    outcome = await post_record(ATTEMPT)
     assert isinstance(outcome, Deferred)
     assert outcome.retry_after == getattr(error, "retry_after", None)
 
@@ -139,7 +144,7 @@ async def test_a_409_for_a_record_that_is_there_is_posted(
     api, _ = scripted
     api.get = {"body": STORED}
     outcome = await attempt(status=409, headers={"Location": "/businesses/b-1"})
-    assert outcome == Posted(business=Business.model_validate(STORED), replayed=True)
+    assert outcome == Posted(id="b-1", business=STORED, replayed=True)
     assert [request.path for request in api.requests] == ["/businesses", "/businesses/b-1"]
 
 

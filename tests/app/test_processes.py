@@ -17,8 +17,8 @@ NO_SETTINGS = dict.fromkeys(["BUSINESS_API_BASE_URL", "BUSINESS_API_TOKEN_URL", 
 THREE_LINES = """\
 import azure.functions as func, azure.durable_functions as df
 app = df.DFApp(http_auth_level=func.AuthLevel.FUNCTION)
-@app.activity_trigger("order")
-async def PostBusiness(order: dict) -> dict: return order
+@app.activity_trigger("attempt")
+async def PostBusiness(attempt: dict) -> dict: return attempt
 """
 
 

@@ -19,10 +19,13 @@ from shared.access_tokens import (
     TlsClientAuthentication,
     shared_cache,
 )
-from shared.business.api import Business, BusinessApi, Deferred, Posted, post_business
+from shared.business import BusinessApi
+from shared.delivery.attempts import Attempt, post_record
+from shared.delivery.outcomes import Deferred, Posted
 from shared.settings import BusinessApiSettings
 from shared.wiring import client_options, token_source
 
+ATTEMPT = Attempt(record={"registration_number": "HRB 1", "name": "Acme", "country": "DE"}, idempotency_key="k")
 COMPLETE = {
     "BUSINESS_API_BASE_URL": "https://api.example.com/v1",
     "BUSINESS_API_TOKEN_URL": "https://login.example.com/token",
@@ -118,13 +121,13 @@ async def test_a_secret_rotated_in_its_file_is_found_without_a_restart(
 ) -> None:
     secret_file = tmp_path / "secret"
     secret_file.write_text("expired\n")
-    business = Business(registration_number="HRB 1", name="Acme", country="DE")
     with serve(create_app(SandboxOptions())) as url:
         environment = app_environment(url) | {"BUSINESS_API_CLIENT_SECRET": ""}
         for name, value in {**environment, "BUSINESS_API_CLIENT_SECRET_FILE": str(secret_file)}.items():
             monkeypatch.setenv(name, value)
         async with BusinessApi(client_options) as api:
-            first = await post_business(business, idempotency_key="k", api=api)
+            monkeypatch.setattr("shared.business.business_api", api)
+            first = await post_record(ATTEMPT)
             assert isinstance(first, Deferred)
             assert "invalid_client" in first.reason
             assert "expired" not in first.reason
@@ -134,7 +137,8 @@ async def test_a_secret_rotated_in_its_file_is_found_without_a_restart(
             for name, value in {**environment, "BUSINESS_API_CLIENT_SECRET_FILE": str(secret_file)}.items():
                 monkeypatch.setenv(name.replace("BUSINESS_API_", "LATER_"), value)
             monkeypatch.setenv("LATER_AUDIENCE", "another token")
-            assert isinstance(await post_business(business, idempotency_key="k", api=api), Posted)
+            monkeypatch.setattr("shared.business.business_api", api)
+            assert isinstance(await post_record(ATTEMPT), Posted)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +157,7 @@ async def test_a_method_without_its_proof_defers_with_the_name_of_the_variable(
         monkeypatch.setenv(name, value)
     for name, value in variables.items():
         monkeypatch.setenv(f"BUSINESS_API_{name}", value)
-    business = Business(registration_number="HRB 1", name="Acme", country="DE")
-    outcome = await post_business(business, idempotency_key="k", api=BusinessApi(client_options))
+    monkeypatch.setattr("shared.business.business_api", BusinessApi(client_options))
+    outcome = await post_record(ATTEMPT)
     assert isinstance(outcome, Deferred)
     assert named in outcome.reason

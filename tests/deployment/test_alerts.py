@@ -1,5 +1,6 @@
 """The alerts' queries recognize the lines that the code logs."""
 
+import logging
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -7,16 +8,18 @@ from typing import Any
 
 import pytest
 
-from shared.business.api import Business, Deferred, Posted, Rejected
+from shared.access_tokens import AccessToken, Clocks, TokenCache, TokenError
 from shared.delivery.batches import BatchProgress, Tally
-from shared.delivery.records import Cancelled, GaveUp, Progress
+from shared.delivery.outcomes import Cancelled, Deferred, GaveUp, Posted, Rejected
+from shared.delivery.records import Progress
+from shared.functions.orchestrations import report
 from shared.rest import ProblemDetails
+from tests.access_tokens.scripted import until
 
 DUE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-BUSINESS = Business(registration_number="HRB 1", name="Acme", country="DE")
 TOKEN_REASON = "access token: invalid_client: the secret has expired"
 
-POSTED = Progress(attempt=1, outcome=Posted(business=BUSINESS))
+POSTED = Progress(attempt=1, outcome=Posted(id="b-1", business={"id": "b-1", "name": "Acme"}))
 DEFERRED = Progress(attempt=2, outcome=Deferred(reason="HTTP 503"), next_attempt_at=DUE)
 NO_TOKEN = Progress(attempt=3, outcome=Deferred(reason=TOKEN_REASON), next_attempt_at=DUE)
 GAVE_UP = Progress(attempt=99, outcome=GaveUp(reason="HTTP 503"))
@@ -37,9 +40,40 @@ ALL = (
 )
 
 
+class Context:
+    """What an orchestrator reports to: a durable context that is not replaying."""
+
+    instance_id = "3f2a-00000000"
+    is_replaying = False
+
+    def set_custom_status(self, custom_status: Any) -> None:
+        self.custom_status = custom_status
+
+
+class Lines(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(record.getMessage())
+
+
 def line(progress: Progress | BatchProgress) -> str:
-    """As the orchestrators log it: a test below holds function_app.py to that."""
-    return f"Operation 3f2a-{'0' * 8}: {progress}"
+    """What the orchestrators log of it."""
+    lines, logger = Lines(), logging.getLogger("post_business")
+    level = logger.level
+    logger.addHandler(lines)
+    logger.setLevel(logging.INFO)
+    try:
+        report(Context(), progress)
+    finally:
+        logger.removeHandler(lines)
+        logger.setLevel(level)
+    (said,) = lines.said
+    return said
 
 
 def patterns(query: str) -> list[str]:
@@ -54,10 +88,6 @@ def queries(bicep: dict[str, Any]) -> dict[str, str]:
 
 def matched(pattern: str) -> list[Progress | BatchProgress]:
     return [progress for progress in ALL if re.search(pattern, line(progress))]
-
-
-def test_the_line_of_a_transition_is_what_these_tests_take_it_for(root: Path) -> None:
-    assert 'log.info("Operation %s: %s", context.instance_id, progress)' in (root / "function_app.py").read_text()
 
 
 def test_records_and_batches_that_were_given_up_are_recognized(queries: dict[str, str]) -> None:
@@ -85,11 +115,36 @@ def test_the_queries_for_operators_recognize_the_same_lines(root: Path) -> None:
     assert matched(tokens[0]) == [NO_TOKEN, BATCH_NO_TOKEN]
 
 
-def test_the_warning_of_a_failed_renewal_is_recognized(queries: dict[str, str], root: Path) -> None:
-    _, warning = patterns(queries["tokenFailures"])
-    cache = (root / "shared/access_tokens/cache.py").read_text()
-    (logged,) = re.findall(r'"(The token of %s could not be refreshed[^"]*)"', cache)
-    assert re.search(warning, logged % ("https://login.example.com/token", "503"))
+class FailingSource:
+    """Gives one token, and none after that."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def __str__(self) -> str:
+        return "client at login.example.com"
+
+    def fetch(self) -> AccessToken:
+        self.asked += 1
+        if self.asked > 1:
+            raise TokenError(400, "invalid_client", "the secret has expired")
+        return AccessToken("t", 3600)
+
+
+def test_the_warning_of_a_failed_renewal_is_recognized(queries: dict[str, str]) -> None:
+    _, pattern = patterns(queries["tokenFailures"])
+    now = 0.0
+    token = TokenCache(clocks=Clocks(monotonic=lambda: now, wall=lambda: now)).of(FailingSource())
+    lines, logger = Lines(), logging.getLogger("shared.access_tokens")
+    logger.addHandler(lines)
+    try:
+        token.get()
+        now = 3400.0
+        token.get()
+        until(lambda: lines.said)
+    finally:
+        logger.removeHandler(lines)
+    assert [re.search(pattern, said) is not None for said in lines.said] == [True]
 
 
 def test_operators_find_every_alert_explained(root: Path) -> None:

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.metadata
+import itertools
 import json
 import re
 import shutil
@@ -82,8 +83,9 @@ def test_the_package_imports_with_the_deployed_requirements_only(whole_package: 
         check=False,
     )
     assert importing.stderr == ""
-    declared = re.findall(r"^(?:async )?def ([A-Z]\w+)", (root / "function_app.py").read_text(), re.MULTILINE)
-    assert sorted(json.loads(importing.stdout)) == sorted(declared)
+    files = [root / "function_app.py", *(root / "shared" / "functions").glob("*.py")]
+    declared = [re.findall(r"^(?:async )?def ([A-Z]\w+)", file.read_text(), re.MULTILINE) for file in files]
+    assert sorted(json.loads(importing.stdout)) == sorted(itertools.chain(*declared))
 
 
 def test_without_a_deployed_requirement_the_package_does_not_import(package: Path) -> None:

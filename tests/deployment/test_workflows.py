@@ -1,13 +1,25 @@
 """The workflows and the editor's files, beyond what actionlint and zizmor look at."""
 
+import importlib.util
 import json
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 WORKFLOWS = ("ci.yml", "deploy.yml")
+
+
+def read_workflow(root: Path, name: str) -> dict[str, Any]:
+    workflow: dict[str, Any] = yaml.safe_load((root / ".github/workflows" / name).read_text())
+    return workflow
+
+
+def steps_of(workflow: dict[str, Any]) -> list[dict[str, Any]]:
+    return [step for job in workflow["jobs"].values() for step in job["steps"]]
 
 
 def read_commented_json(file: Path) -> dict[str, Any]:
@@ -16,26 +28,42 @@ def read_commented_json(file: Path) -> dict[str, Any]:
     return document
 
 
-@pytest.mark.parametrize("workflow", WORKFLOWS)
-def test_actions_are_pinned_to_a_commit_and_say_which_version_that_is(workflow: str, root: Path) -> None:
-    uses = re.findall(r"uses: (.+)", (root / ".github/workflows" / workflow).read_text())
-    assert uses
-    assert [each for each in uses if not re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", each)] == []
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_actions_are_pinned_to_a_commit_and_say_which_version_that_is(name: str, root: Path) -> None:
+    used = [step["uses"] for step in steps_of(read_workflow(root, name)) if "uses" in step]
+    assert used
+    assert [each for each in used if not re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", each)] == []
+    text = (root / ".github/workflows" / name).read_text()
+    assert [each for each in used if not re.search(rf"{each} # v\d+\.\d+\.\d+$", text, re.MULTILINE)] == []
 
 
-@pytest.mark.parametrize("workflow", WORKFLOWS)
-def test_make_targets_that_a_workflow_runs_exist(workflow: str, root: Path) -> None:
-    targets = re.findall(r"run: make (\S+)", (root / ".github/workflows" / workflow).read_text())
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_make_targets_that_a_workflow_runs_exist(name: str, root: Path) -> None:
+    runs = [step["run"] for step in steps_of(read_workflow(root, name)) if "run" in step]
+    targets = [target for run in runs for target in re.findall(r"\bmake (\S+)", run)]
     assert targets
-    makefile = (root / "Makefile").read_text()
-    assert [target for target in targets if not re.search(rf"^{target}:", makefile, re.MULTILINE)] == []
+    for target in targets:
+        subprocess.run(["make", "--dry-run", "--quiet", target], cwd=root, check=True, stdout=subprocess.DEVNULL)
 
 
 def test_the_package_is_deployed_as_it_was_built(root: Path) -> None:
-    deploy = (root / ".github/workflows/deploy.yml").read_text()
-    for line in ("include-hidden-files: true", "remote-build: false", "respect-funcignore: true", "id-token: write"):
-        assert line in deploy
-    assert "secrets." not in deploy
+    jobs = read_workflow(root, "deploy.yml")["jobs"]
+    (kept,) = [step["with"] for step in jobs["build"]["steps"] if "upload-artifact" in step.get("uses", "")]
+    (taken,) = [step["with"] for step in jobs["deploy"]["steps"] if "download-artifact" in step.get("uses", "")]
+    (deployed,) = [step["with"] for step in jobs["deploy"]["steps"] if "functions-action" in step.get("uses", "")]
+    assert kept["include-hidden-files"] is True
+    assert kept["name"] == taken["name"]
+    assert kept["path"] == taken["path"] == deployed["package"]
+    assert deployed["remote-build"] is False
+    assert deployed["respect-funcignore"] is True
+
+
+def test_nobody_keeps_a_password_to_deploy(root: Path) -> None:
+    workflow = read_workflow(root, "deploy.yml")
+    assert workflow["permissions"] == {}
+    assert workflow["jobs"]["build"]["permissions"] == {"contents": "read"}
+    assert workflow["jobs"]["deploy"]["permissions"] == {"id-token": "write"}
+    assert "secrets" not in re.findall(r"\$\{\{\s*(\w+)", json.dumps(workflow))
 
 
 def test_what_f5_starts_first_exists(root: Path) -> None:
@@ -46,9 +74,10 @@ def test_what_f5_starts_first_exists(root: Path) -> None:
     for task in tasks:
         started.update(task.get("dependsOn", []))
     assert started <= labels
-    for configuration in configurations:
-        if configuration.get("module", "").partition(".")[0] in {"dev", "devhost"}:
-            assert (root / (configuration["module"].replace(".", "/") + ".py")).exists()
+    modules = [each["module"] for each in configurations if "module" in each]
+    modules += [module for task in tasks for module in re.findall(r"python -m (\S+)", task["command"])]
+    assert {"dev.run", "dev.sandbox"} <= set(modules)
+    assert [module for module in modules if importlib.util.find_spec(module) is None] == []
 
 
 def test_the_editor_and_the_container_recommend_the_same_extensions(root: Path) -> None:

@@ -20,9 +20,9 @@ from devhost.settings import read_local_settings
 from shared.access_tokens import TokenError
 from shared.delivery.batches import MAX_RECORDS, PAGE_SIZE
 from shared.operations import requests as intake
+from shared.operations.model import Operation, State
 from shared.operations.openapi import document
 from shared.operations.problems import as_request_error
-from shared.operations.resource import Operation, State
 from shared.rest import ApiError
 from shared.settings import SettingsError
 from tests.docs.curl import Exchange, Request, masked, read_exchanges, told

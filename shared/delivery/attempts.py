@@ -1,0 +1,107 @@
+"""One attempt to post a record, and what the API's answer, or none, means for it."""
+
+import httpx
+from opentelemetry.trace import SpanKind
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+import shared.business
+from shared.access_tokens import TokenError
+from shared.business import Business, Record
+from shared.rest import ApiError, ApiResponse, ApiResponseError, ProblemDetails
+from shared.settings import SettingsError
+from shared.telemetry import tracer
+
+from .outcomes import AttemptOutcome, Deferred, Posted, Rejected
+
+
+class Attempt(BaseModel):
+    """Input of the activity.
+
+    Attributes:
+        record: As it was accepted.
+        idempotency_key: The same for every attempt at this record.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    record: Record
+    idempotency_key: str = Field(min_length=1)
+
+
+_OUTCOME: TypeAdapter[AttemptOutcome] = TypeAdapter(AttemptOutcome)
+
+
+def parse_outcome(returned: object) -> AttemptOutcome:
+    """Read what the activity returned."""
+    return _OUTCOME.validate_python(returned)
+
+
+async def post_record(attempt: Attempt) -> AttemptOutcome:
+    """Try once to post a record. Answers for good and failures that may pass are values; only bugs raise.
+
+    The client is looked up at each call, so that a test can put another one into `shared.business`.
+    """
+    with tracer.start_as_current_span("post_business", kind=SpanKind.CLIENT) as span:
+        try:
+            response = await shared.business.business_api.post_business(
+                attempt.record, idempotency_key=attempt.idempotency_key
+            )
+            if response.status == httpx.codes.CONFLICT:
+                outcome = await _look_up(response, attempt.record)
+            else:
+                replayed = response.headers.get("Idempotency-Replayed", "").lower() == "true"
+                outcome = _posted(response.unwrap(), replayed=replayed)
+        except (SettingsError, TokenError, ApiError) as error:
+            outcome = outcome_of(error)
+        span.set_attributes(
+            {"post_business.outcome": outcome.outcome, "post_business.idempotency_key": attempt.idempotency_key}
+        )
+    return outcome
+
+
+def _posted(business: Business, *, replayed: bool) -> AttemptOutcome:
+    content = business.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return Posted(id=business.id, business=content, replayed=replayed)
+
+
+async def _look_up(conflict: ApiResponse[Business], record: Record) -> AttemptOutcome:
+    """Find out what a 409 means: the record is there, another one is, or an earlier attempt is still under way."""
+    location = conflict.headers.get("Location")
+    if location is None:
+        return Deferred(reason="the API is at work on an earlier attempt: 409")
+    existing = (await shared.business.business_api.get_business(httpx.URL(location).path.rpartition("/")[2])).unwrap()
+    if conflict.error is None or _is_same(existing, record):
+        return _posted(existing, replayed=True)
+    return outcome_of(conflict.error)
+
+
+def _is_same(existing: Business, record: Record) -> bool:
+    """Whether the API has what was sent, as far as the fields go that it is known to have."""
+    try:
+        return Business.model_validate(record) == existing.model_copy(update={"id": None})
+    except ValidationError:  # accepted under another model
+        return False
+
+
+def outcome_of(error: SettingsError | TokenError | ApiError) -> Rejected | Deferred:
+    """What a failed attempt means for the record.
+
+    Only an answer to the record itself rejects it. Whatever stands between app and API - settings, token, connection,
+    an overloaded server - defers it: an expired secret at night must not lose a record.
+    """
+    match error:
+        case SettingsError():
+            return Deferred(reason=f"settings: {error}")
+        case TokenError():
+            return Deferred(reason=f"access token: {error}", retry_after=error.retry_after)
+        case ApiResponseError(status=int(status)) if _is_about_the_record(error, status):
+            problem = error.problem or ProblemDetails(status=status, title=error.reason)
+            return Rejected(status=status, problem=problem)
+        case _:
+            return Deferred(reason=str(error), retry_after=error.retry_after)
+
+
+def _is_about_the_record(error: ApiResponseError, status: int) -> bool:
+    """Whether another record might have been accepted: not so for a token that is refused or lacks a scope."""
+    lacks_scope = "insufficient_scope" in error.headers.get("WWW-Authenticate", "")
+    return 400 <= status < 500 and status != httpx.codes.UNAUTHORIZED and not lacks_scope and not error.retryable

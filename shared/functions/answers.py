@@ -1,0 +1,81 @@
+"""How the functions answer callers: with operations, records and problems."""
+
+import functools
+import logging
+import math
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import azure.durable_functions as df
+import azure.functions as func
+from pydantic import BaseModel
+
+from shared.delivery.batches import Batch
+from shared.delivery.records import Delivery
+from shared.operations import requests
+from shared.operations.model import Operation
+from shared.operations.problems import ANSWERABLE, as_request_error
+from shared.operations.resource import Operations
+from shared.rest import ProblemDetails
+
+_log = logging.getLogger("post_business")
+
+
+def problems_answered[**P](
+    handler: Callable[P, Awaitable[func.HttpResponse]],
+) -> Callable[P, Awaitable[func.HttpResponse]]:
+    """Answer the errors that a caller can do something about with problem+json; bugs stay exceptions."""
+
+    @functools.wraps(handler)
+    async def answer(*args: P.args, **kwargs: P.kwargs) -> func.HttpResponse:
+        try:
+            return await handler(*args, **kwargs)
+        except ANSWERABLE as error:
+            refusal = as_request_error(error)
+            if refusal is not error:
+                _log.warning("%s: %s", type(error).__name__, error)
+            return json_response(refusal.problem, refusal.status, Retry_After=_seconds(refusal.retry_after))
+
+    return answer
+
+
+async def started(
+    req: func.HttpRequest,
+    client: df.DurableOrchestrationClient,
+    delivery: Delivery | Batch,
+    skipped: list[dict[str, Any]] | None = None,
+) -> func.HttpResponse:
+    """Start an operation, or find it; with `Prefer: wait=N`, answer with its end if that comes in time."""
+    operations = Operations(client)
+    operation = await operations.start(requests.read_operation_id(req.headers.get("Idempotency-Key")), delivery)
+    location = f"{urlsplit(req.url).path.rstrip('/').removesuffix('/batch')}/operations/{operation.id}"
+    status, applied = 202, None
+    if preferred_wait := requests.read_preferred_wait(req.headers.get("Prefer")):
+        operation = await operations.get(operation.id, wait=preferred_wait)
+        applied = f"wait={preferred_wait:g}"
+        if operation.finished:
+            status = 201 if operation.state == "posted" else 200
+    operation.skipped = skipped or None
+    return operation_response(operation, status, Location=location, Preference_Applied=applied)
+
+
+def json_response(content: BaseModel, status: int = 200, **headers: str | None) -> func.HttpResponse:
+    """Write a model as the body of an HTTP response; headers are written with `_` for `-`, and left out if None."""
+    return func.HttpResponse(
+        content.model_dump_json(by_alias=True, exclude_none=True),
+        status_code=status,
+        headers={name.replace("_", "-"): value for name, value in headers.items() if value is not None},
+        mimetype="application/problem+json" if isinstance(content, ProblemDetails) else "application/json",
+    )
+
+
+def operation_response(operation: Operation, status: int = 200, **headers: str | None) -> func.HttpResponse:
+    """Write an operation, with its entity tag, and when to look again while it has not ended."""
+    tag, retry_after = operation.entity_tag, _seconds(operation.poll_after)
+    return json_response(operation, status, ETag=tag, Retry_After=retry_after, **headers)
+
+
+def _seconds(duration: float | None) -> str | None:
+    """A duration as the whole number of seconds that `Retry-After` wants."""
+    return None if duration is None else str(math.ceil(duration))

@@ -1,0 +1,68 @@
+"""Operations: what was started is looked up, listed, cancelled and retried; and the whole interface is described."""
+
+import json
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+
+import azure.durable_functions as df
+import azure.functions as func
+
+from shared.delivery.records import Delivery
+from shared.operations import requests
+from shared.operations.resource import Operations
+from shared.settings import DeliverySettings
+
+from .answers import json_response, operation_response, problems_answered
+
+operations = df.Blueprint()
+
+
+@operations.route("businesses/operations", methods=["GET"])
+@operations.durable_client_input("client")
+@problems_answered
+async def ListOperations(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
+    """List the operations that began since a time, the latest first."""
+    since = requests.read_since(req.params, now=datetime.now(UTC))
+    state, page = requests.read_state(req.params), requests.read_page(req.params)
+    return json_response(await Operations(client).list(since=since, state=state, page=page))
+
+
+@operations.route("businesses/operations/{id}", methods=["GET"])
+@operations.durable_client_input("client")
+@problems_answered
+async def GetOperation(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
+    """Tell what has become of a record or a batch so far."""
+    wait = requests.read_number(req.params, "wait", 0, 0, requests.MAX_WAIT_SECONDS)
+    operation = await Operations(client).get(req.route_params["id"], wait=wait)
+    if req.headers.get("If-None-Match") == operation.entity_tag:
+        return func.HttpResponse(status_code=304, headers={"ETag": operation.entity_tag})
+    return operation_response(operation)
+
+
+@operations.route("businesses/operations/{id}/cancel", methods=["POST"])
+@operations.durable_client_input("client")
+@problems_answered
+async def CancelOperation(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
+    """Ask that nothing more be sent."""
+    return operation_response(await Operations(client).cancel(req.route_params["id"]), 202)
+
+
+@operations.route("businesses/operations/{id}/retry", methods=["POST"])
+@operations.durable_client_input("client")
+@problems_answered
+async def RetryOperation(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
+    """Deliver a record again that was not posted, corrected if a body is given."""
+    corrected = None
+    if body := req.get_body():
+        business = requests.read_business(req.headers.get("Content-Type"), body)
+        corrected = Delivery.of(business, DeliverySettings.from_environment())
+    return operation_response(await Operations(client).retry(req.route_params["id"], corrected), 202)
+
+
+@operations.route("openapi.json", methods=["GET"])
+async def GetOpenApi(req: func.HttpRequest) -> func.HttpResponse:
+    """Describe all routes as an OpenAPI 3.1 document."""
+    from shared.operations.openapi import document  # here, since only who reads it should pay for it
+
+    server_url = urlsplit(req.url).path.removesuffix("/openapi.json")
+    return func.HttpResponse(json.dumps(document(server_url)), mimetype="application/json")

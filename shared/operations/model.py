@@ -1,0 +1,79 @@
+"""What callers are told about an operation: the delivery of one record or of a batch."""
+
+import hashlib
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from shared.delivery.batches import BatchProgress, ItemResult
+from shared.delivery.outcomes import Outcome
+
+type State = Literal[
+    "pending",
+    "running",
+    "deferred",
+    "suspended",
+    "posted",
+    "rejected",
+    "gave_up",
+    "completed",
+    "cancelled",
+    "failed",
+]
+
+_UNFINISHED: frozenset[State] = frozenset({"pending", "running", "deferred", "suspended"})
+_POLL_SECONDS = 1.0
+
+
+class Operation(BaseModel):
+    """The delivery of one record or of a batch.
+
+    Attributes:
+        attempt: Number of the last finished attempt, 0 before that; of a batch, its rounds.
+        next_attempt_at: UTC; None unless deferred.
+        outcome: Of the last attempt; None before that, of a batch, and if the orchestration itself failed.
+        batch: How many records of a batch are where; None for a single record.
+        skipped: Of a batch that was just started, what was wrong with the records that were left out.
+    """
+
+    id: str
+    state: State
+    attempt: int = 0
+    next_attempt_at: datetime | None = None
+    outcome: Outcome | None = None
+    batch: BatchProgress | None = None
+    skipped: list[dict[str, Any]] | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more will happen by itself."""
+        return self.state not in _UNFINISHED
+
+    @property
+    def poll_after(self) -> float | None:
+        """Seconds after which it is worth to look again; None once the operation is finished."""
+        return None if self.finished else _POLL_SECONDS
+
+    @property
+    def entity_tag(self) -> str:
+        """Changes whenever the operation does (RFC 9110, section 8.8.3)."""
+        return f'"{hashlib.sha256(self.model_dump_json(exclude={"updated_at"}).encode()).hexdigest()[:16]}"'
+
+
+class OperationPage(BaseModel):
+    """Operations, the latest first."""
+
+    page: int
+    pages: int
+    operations: list[Operation]
+
+
+class ResultPage(BaseModel):
+    """What has become of the records of a batch, in the order in which they were sent."""
+
+    page: int
+    pages: int
+    results: list[ItemResult]

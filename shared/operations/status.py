@@ -1,0 +1,104 @@
+"""Reads the durable status of an orchestration as the operation that it is to callers."""
+
+import json
+from collections.abc import Awaitable, Iterable
+from datetime import datetime
+from typing import Any, Protocol
+
+from shared.delivery.batches import BatchProgress
+from shared.delivery.records import Progress
+
+from .model import Operation, State
+
+DELIVERY = "PostBusinessOrchestrator"
+BATCH = "PostBatchOrchestrator"
+CANCEL = "Cancel"
+"""The names of the orchestrators whose instances are operations, and of the event that cancels one."""
+
+_OVERRIDING: dict[str, State] = {
+    "Pending": "pending",
+    "Suspended": "suspended",
+    "Failed": "failed",
+    "Terminated": "cancelled",
+    "Canceled": "cancelled",
+}
+
+
+class OrchestrationStatus(Protocol):
+    """The part of `DurableOrchestrationStatus` that is read here; false if there is no such instance.
+
+    `runtime_status` is an enumeration whose names are those of the Durable Task protocol.
+    """
+
+    name: str | None
+    instance_id: str | None
+    runtime_status: Any
+    created_time: datetime | None
+    last_updated_time: datetime | None
+    custom_status: Any
+    input_: Any
+    output: Any
+
+    def __bool__(self) -> bool: ...
+
+
+class OrchestrationClient(Protocol):
+    """The part of `DurableOrchestrationClient` that the operations use."""
+
+    def start_new(self, orchestrator: str, instance_id: str, started_with: Any, /) -> Awaitable[str]:
+        """Start an instance; raises `Exception` if one with this id is running."""
+
+    def get_status(self, instance_id: str, *, show_input: bool = False) -> Awaitable[OrchestrationStatus]:
+        """Look an instance up."""
+
+    def get_status_by(
+        self, created_time_from: datetime, created_time_to: datetime | None = None
+    ) -> Awaitable[Iterable[OrchestrationStatus]]:
+        """List the instances that were created in a span of time."""
+
+    def raise_event(self, instance_id: str, event_name: str, event_data: Any = None) -> Awaitable[None]:
+        """Send an external event; raises `Exception` if the instance has ended or is unknown."""
+
+
+def is_operation(status: OrchestrationStatus) -> bool:
+    """Whether there is such an instance, and callers know it: parts of batches are not theirs."""
+    return bool(status) and status.name in (DELIVERY, BATCH)
+
+
+def input_of(status: OrchestrationStatus) -> dict[str, Any]:
+    """What the instance was started with; empty if the status was asked for without it."""
+    started_with = status.input_
+    while isinstance(started_with, str):  # the SDK encodes the input of a start twice
+        started_with = json.loads(started_with)
+    return started_with if isinstance(started_with, dict) else {}
+
+
+def describe(status: OrchestrationStatus) -> Operation:
+    """The operation in the callers' words."""
+    runtime_status = status.runtime_status.name
+    operation = Operation(
+        id=status.instance_id or "",
+        state="running",
+        created_at=status.created_time,
+        updated_at=status.last_updated_time,
+    )
+    if status.name == BATCH:
+        if status.custom_status:
+            batch = BatchProgress.model_validate(status.custom_status)
+            cancelled = runtime_status == "Completed" and batch.tally.cancelled > 0
+            operation.batch = batch.model_copy(update={"section": None})
+            operation.attempt = batch.round
+            operation.next_attempt_at = batch.next_round_at
+            operation.state = "cancelled" if cancelled else "deferred" if batch.next_round_at else "running"
+        if runtime_status == "Completed" and operation.state == "running":
+            operation.state = "completed"
+    else:
+        reported = status.output if runtime_status == "Completed" else status.custom_status
+        if reported:
+            progress = Progress.model_validate(reported)
+            operation.attempt = progress.attempt
+            operation.next_attempt_at = progress.next_attempt_at
+            operation.outcome = progress.outcome
+            operation.state = progress.outcome.outcome
+    operation.state = _OVERRIDING.get(runtime_status, operation.state)
+    return operation

@@ -1,0 +1,124 @@
+"""A task hub in memory, as strict as Microsoft's engine is to the durable client of the SDK.
+
+It starts no orchestrations: a test says how each instance stands. What it refuses, cuts off and sends unasked is what
+the Durable Task extension 3.19.0 was seen to do through azure-functions-durable 1.7.0.
+"""
+
+import json
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any
+
+CUSTOM_STATUS_LIMIT = 16 * 1024
+"""Bytes of UTF-16 that the JSON of a custom status may have."""
+
+PAGE = 100
+"""Instances, of whatever orchestrator, in the one page of a listing that the SDK asks for."""
+
+_LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
+
+
+class RuntimeStatus(Enum):
+    """Names and meaning as in the durable SDK."""
+
+    Running = "Running"
+    Completed = "Completed"
+    Failed = "Failed"
+    Terminated = "Terminated"
+    Pending = "Pending"
+    Suspended = "Suspended"
+
+    @property
+    def ended(self) -> bool:
+        return self in {RuntimeStatus.Completed, RuntimeStatus.Failed, RuntimeStatus.Terminated}
+
+
+def checked_custom_status(custom_status: Any) -> Any:
+    """The custom status, if the engine would take it; a larger one makes it fail the orchestration."""
+    size = len(json.dumps(custom_status, ensure_ascii=False, separators=(",", ":")).encode("utf-16-le"))
+    assert size <= CUSTOM_STATUS_LIMIT, f"the custom status has {size} bytes of UTF-16"
+    return custom_status
+
+
+@dataclass
+class Status:
+    """What the SDK tells of an instance; false if there is none."""
+
+    instance_id: str | None
+    input_: Any = None
+    runtime_status: RuntimeStatus = RuntimeStatus.Running
+    custom_status: Any = None
+    output: Any = None
+    name: str | None = "PostBusinessOrchestrator"
+    created_time: datetime | None = datetime(2026, 1, 1, tzinfo=UTC)
+    last_updated_time: datetime | None = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def __post_init__(self) -> None:
+        checked_custom_status(self.custom_status)
+
+    def __bool__(self) -> bool:
+        return self.created_time is not None
+
+
+NONE = Status(None, created_time=None)
+
+
+@dataclass
+class TaskHub:
+    """The durable client, and the instances that it finds.
+
+    Attributes:
+        instances: By their ids.
+        blind_look_ups: How many of the next look-ups find nothing, as if they had come a moment earlier.
+        asked_for: The ids that were looked up.
+        events: Instance and name of each event that was taken.
+    """
+
+    instances: dict[str, Status] = field(default_factory=dict)
+    blind_look_ups: int = 0
+    asked_for: list[str] = field(default_factory=list)
+    events: list[tuple[str, str]] = field(default_factory=list)
+
+    def add(self, status: Status, started_with: Any = None) -> None:
+        """Have an instance there; its input is kept as the SDK writes it: as the JSON of a JSON text."""
+        assert status.instance_id is not None
+        started = status if started_with is None else replace(status, input_=json.dumps(json.dumps(started_with)))
+        self.instances[status.instance_id] = started
+
+    async def start_new(self, orchestrator: str, instance_id: str, started_with: Any, /) -> str:
+        """Start an instance, also in place of one that has ended, but never of one that runs."""
+        there = self.instances.get(instance_id)
+        if there is not None and not there.runtime_status.ended:
+            raise Exception(f"An Orchestration instance with the status {there.runtime_status.name} already exists.")  # noqa: TRY002
+        self.add(Status(instance_id, runtime_status=RuntimeStatus.Pending, name=orchestrator), started_with)
+        return instance_id
+
+    async def get_status(self, instance_id: str, *, show_input: bool = False) -> Status:
+        """Look an instance up; the SDK leaves out the input unless it is asked for."""
+        self.asked_for.append(instance_id)
+        if self.blind_look_ups:
+            self.blind_look_ups -= 1
+            return NONE
+        found = self.instances.get(instance_id, NONE)
+        return found if show_input else replace(found, input_=None)
+
+    async def get_status_by(self, created_time_from: datetime, created_time_to: datetime | None = None) -> list[Status]:
+        """The first hundred instances by id, parts of batches included, each with its input and output."""
+        found = [
+            status
+            for _, status in sorted(self.instances.items())
+            if created_time_from
+            <= (status.created_time or _LONG_AGO)
+            <= (created_time_to or datetime.max.replace(tzinfo=UTC))
+        ]
+        return found[:PAGE]
+
+    async def raise_event(self, instance_id: str, event_name: str, event_data: Any = None) -> None:
+        """Take an event; the SDK raises what the engine answers with 404 or 410."""
+        status = self.instances.get(instance_id)
+        if status is None:
+            raise Exception(f"No instance with ID {instance_id} found.")  # noqa: TRY002
+        if status.runtime_status.ended:
+            raise Exception(f"Instance with ID {instance_id} is gone: either completed or failed")  # noqa: TRY002
+        self.events.append((instance_id, event_name))

@@ -1,0 +1,163 @@
+"""The record: strictly read from callers, sent as it was accepted, leniently read from the API, whatever the model."""
+
+import json
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import httpx
+import pytest
+from pydantic import ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+from function_app import PostBusiness
+from shared.business import Business, BusinessApi, NewBusiness, Record
+from shared.delivery.batches import Batch, ItemResult
+from shared.delivery.outcomes import Rejected
+from shared.delivery.records import Delivery, accepted, fingerprint_of
+from shared.operations.resource import Operations
+from shared.rest import ClientOptions, ProblemDetails
+from shared.settings import DeliverySettings
+
+from .task_hub import RuntimeStatus, Status, TaskHub
+
+ACME = {"registration_number": "HRB 1", "name": "Acme", "country": "DE"}
+# What an earlier deployment accepted, under a model that had other fields and none of today's.
+OLD: Record = {"number": "HRB 1", "title": "Acme", "branches": [{"city": "Köln", "closed": None}], "share": 1.5}
+PROBLEM = {"outcome": "rejected", "status": 422, "problem": {"title": "No", "status": 422}}
+DEFERRED = {"outcome": "deferred", "reason": "the API answered 503"}
+
+
+class WithNewField(NewBusiness):
+    """The model of the next release, which has two more optional fields."""
+
+    phone: str | None = None
+    source: str = "web"
+
+
+class CamelCase(NewBusiness):
+    """A model whose fields have other names in JSON."""
+
+    model_config = ConfigDict(alias_generator=to_camel)
+
+    vat_number: Annotated[str, Field(min_length=1)]
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[httpx.Request]:
+    """The requests that reach an API which takes whatever it gets."""
+    requests: list[httpx.Request] = []
+
+    def take(request: httpx.Request) -> httpx.Response:
+        requests.append(request)
+        return httpx.Response(201, json={"id": "b-1", **ACME})
+
+    options = ClientOptions(base_url="https://api.example.com", transport=lambda: httpx.MockTransport(take))
+    monkeypatch.setattr("shared.business.business_api", BusinessApi(options))
+    return requests
+
+
+def test_what_callers_send_has_no_id_and_no_unknown_fields() -> None:
+    for unwanted in ({"id": "7"}, {"id": None}, {"phone": "1"}):
+        with pytest.raises(ValidationError):
+            NewBusiness.model_validate({**ACME, **unwanted})
+
+
+@pytest.mark.parametrize("stored", [ACME, {**ACME, "country": "de", "name": "x" * 300, "unknown": {"a": [1]}}])
+def test_what_the_api_has_is_read_leniently(stored: dict[str, Any]) -> None:
+    assert Business.model_validate({"id": "b-1", **stored}).name == stored["name"]
+
+
+async def test_a_record_goes_to_the_api_as_it_was_accepted(sent: list[httpx.Request]) -> None:
+    for record in (OLD, {**ACME, "email": None}, {"name": " ", "nested": {"null": None}}):
+        await PostBusiness({"record": record, "idempotency_key": "k"})
+        assert json.loads(sent[-1].content) == record
+
+
+def test_a_record_is_accepted_under_the_names_that_it_has_in_json() -> None:
+    business = CamelCase.model_validate_json(
+        b'{"registrationNumber": " HRB 1 ", "name": "Acme", "country": "DE", "vatNumber": "7", "email": null}'
+    )
+    assert accepted(business) == {"registrationNumber": "HRB 1", "name": "Acme", "country": "DE", "vatNumber": "7"}
+
+
+def test_a_new_optional_field_does_not_change_the_fingerprint_of_an_equal_request() -> None:
+    old, new = NewBusiness.model_validate(ACME), WithNewField.model_validate(ACME)
+    assert fingerprint_of([old]) == fingerprint_of([new])
+    assert fingerprint_of([new]) == fingerprint_of([WithNewField.model_validate({**ACME, "phone": None})])
+    assert fingerprint_of([new]) != fingerprint_of([WithNewField.model_validate({**ACME, "phone": "1"})])
+    assert fingerprint_of([old]) != fingerprint_of([old, old])
+
+
+# Operations that began under another model.
+
+
+@pytest.fixture
+def hub() -> TaskHub:
+    """One operation of each kind and state, all of them with records of another model."""
+    delivery = {"record": OLD, "settings": {}, "fingerprint": "f", "revision": 0}
+    posted = {"outcome": "posted", "id": "b-1", "business": {"id": "b-1", **OLD}}
+    hub = TaskHub()
+    for operation_id, runtime_status, outcome in (
+        ("posted", RuntimeStatus.Completed, posted),
+        ("rejected", RuntimeStatus.Completed, PROBLEM),
+        ("deferred", RuntimeStatus.Running, DEFERRED),
+    ):
+        progress = {"attempt": 1, "outcome": outcome}
+        hub.add(Status(operation_id, None, runtime_status, progress, progress), delivery)
+    batch = Batch.of([NewBusiness.model_validate(ACME)] * 2, DeliverySettings())
+    rejected = Rejected(status=422, problem=ProblemDetails(title="No"))
+    batch = batch.with_results([ItemResult(index=1, result=rejected)])
+    document = batch.model_dump(mode="json") | {"items": [{"index": 0, "record": OLD}, {"index": 1, "record": OLD}]}
+    hub.add(Status("batch", name="PostBatchOrchestrator"), document)
+    return hub
+
+
+async def test_they_are_shown_listed_and_told_record_by_record(hub: TaskHub) -> None:
+    operations = Operations(hub)
+    shown = (await operations.get("posted")).model_dump(mode="json")
+    assert shown["outcome"]["business"] == {"id": "b-1", **OLD}
+    since = next(iter(hub.instances.values())).created_time
+    assert since is not None
+    assert {one.id for one in (await operations.list(since=since)).operations} == set(hub.instances)
+    assert [one.result.outcome for one in (await operations.results("batch")).results] == ["pending", "rejected"]
+
+
+async def test_they_are_cancelled(hub: TaskHub) -> None:
+    for operation_id in ("deferred", "batch"):
+        await Operations(hub).cancel(operation_id)
+    assert hub.events == [("deferred", "Cancel"), ("batch", "Cancel")]
+
+
+@pytest.mark.parametrize("corrected", [None, Delivery.of(NewBusiness.model_validate(ACME), DeliverySettings())])
+async def test_they_are_retried_as_they_were_or_corrected(hub: TaskHub, corrected: Delivery | None) -> None:
+    await Operations(hub).retry("rejected", corrected)
+    status = await hub.get_status("rejected", show_input=True)
+    assert status.runtime_status is RuntimeStatus.Pending
+    started_with = json.loads(json.loads(status.input_))
+    assert started_with["record"] == (ACME if corrected else OLD)
+
+
+@pytest.mark.usefixtures("sent")
+async def test_an_api_that_has_the_record_of_another_model_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, conflicting: Callable[[dict[str, Any]], BusinessApi]
+) -> None:
+    monkeypatch.setattr("shared.business.business_api", conflicting({"id": "b-1", **ACME}))
+    assert (await PostBusiness({"record": ACME, "idempotency_key": "k"}))["outcome"] == "posted"
+    assert (await PostBusiness({"record": OLD, "idempotency_key": "k"}))["outcome"] == "rejected"
+
+
+@pytest.fixture
+def conflicting() -> Callable[[dict[str, Any]], BusinessApi]:
+    """An API that has a record already, and says where."""
+
+    def api(stored: dict[str, Any]) -> BusinessApi:
+        def answer(request: httpx.Request) -> httpx.Response:
+            if request.method == "GET":
+                return httpx.Response(200, json=stored)
+            return httpx.Response(409, headers={"Location": "/businesses/b-1"})
+
+        return BusinessApi(
+            ClientOptions(base_url="https://api.example.com", transport=lambda: httpx.MockTransport(answer))
+        )
+
+    return api
