@@ -81,9 +81,6 @@ class Route:
 
     def __init__(self, template: str) -> None:
         self.template = template
-        self.precedence: list[int] = []
-        """Sorts routes, the most specific first: segment by segment, literal text before a constrained parameter
-        before a free one before a catch-all."""
         self._constraints: list[tuple[str, _Test]] = []
         self._defaults: dict[str, str] = {}
         pattern = ""
@@ -109,7 +106,7 @@ class Route:
     def _compile(self, segment: str) -> tuple[str, bool]:
         """The pattern of a segment, and whether a path may do without it."""
         text, position = "", 0
-        may_be_absent = catch_all = constrained = False
+        may_be_absent = False
         for parameter in _PARAMETER.finditer(segment):
             stars, name, rules, default, question_mark = parameter.groups()
             text += re.escape(segment[position : parameter.start()])
@@ -120,14 +117,10 @@ class Route:
             self._constraints += [
                 (name, _constraint(rule[1].lower(), rule[2] or "")) for rule in _CONSTRAINT.finditer(rules)
             ]
-            # Text around a parameter, or another one beside it, makes a segment as specific as a constraint does.
-            constrained |= rules != "" or parameter[0] != segment
-            catch_all |= stars != ""
             may_be_absent |= bool(stars or question_mark) or default is not None
         rest = segment[position:]
         if "{" in rest or "}" in rest:
             raise ValueError(f"not well formed at '{segment}'")
-        self.precedence.append((5 if catch_all else 3) - constrained if position else 1)
         return text + re.escape(rest), may_be_absent
 
 

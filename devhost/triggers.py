@@ -45,8 +45,8 @@ class HttpTriggers:
     """The HTTP functions of an app."""
 
     def __init__(self, app: FunctionApp, settings: HostSettings, keys: Keys | None) -> None:
-        functions = (HttpFunction(function, settings.route_prefix) for function in app.of_kind(HTTP).values())
-        self.functions = sorted(functions, key=lambda one: one.route.precedence)
+        # In the order in which the real host tries them: by the functions' names, however specific their routes are.
+        self.functions = [HttpFunction(one, settings.route_prefix) for _, one in sorted(app.of_kind(HTTP).items())]
         self._app = app
         self._keys = keys
         self._limit = settings.max_outstanding_requests

@@ -20,8 +20,11 @@ operations = df.Blueprint()
 @operations.route("businesses/operations", methods=["GET"])
 @operations.durable_client_input("client")
 @problems_answered
-async def ListOperations(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
-    """List the operations that began since a time, the latest first."""
+async def FindOperations(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
+    """Find the operations that began since a time, the latest first.
+
+    The name stands before `GetBusiness`, whose route `businesses/{id}` would take these requests on Azure otherwise.
+    """
     since = requests.read_since(req.params, now=datetime.now(UTC))
     state, page = requests.read_state(req.params), requests.read_page(req.params)
     return json_response(await Operations(client).list(since=since, state=state, page=page))

@@ -121,7 +121,7 @@ def _paths() -> dict[str, Any]:
         },
         "/businesses/operations": {
             "get": {
-                "operationId": "ListOperations",
+                "operationId": "FindOperations",
                 "summary": "The operations that began since a time, the latest first",
                 "parameters": [
                     {"name": "state", "in": "query", "schema": state},

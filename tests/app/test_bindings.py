@@ -37,6 +37,29 @@ def what_could_answer_for_the_host(metadata: Metadata, prefix: str) -> Iterator[
                 yield f"{name}: asks for no function key"
 
 
+def never_reached(metadata: Metadata) -> Iterator[str]:
+    """Each literal route that another function takes away.
+
+    The host asks the functions in alphabetical order of their names, ignoring case; the first whose route and methods
+    fit answers, however specific the routes of those behind it are.
+    """
+    routes = [
+        (name.lower(), {method.upper() for method in trigger.get("methods", [])}, trigger.get("route", name).split("/"))
+        for name, bindings in metadata
+        for trigger in bindings
+        if trigger["type"] == "httpTrigger"
+    ]
+    for name, methods, segments in routes:
+        for other, other_methods, pattern in routes:
+            both = not methods or not other_methods or methods & other_methods
+            fits = len(pattern) == len(segments) and all(
+                one.startswith("{") or one.lower() == segment.lower()
+                for one, segment in zip(pattern, segments, strict=True)
+            )
+            if both and fits and other < name:
+                yield f"{'/'.join(segments)} of {name} is answered by {other}"
+
+
 @pytest.fixture(scope="module")
 def metadata() -> Metadata:
     """Of this app, by a process of its own: an app can be asked only once, and the other tests' host does that."""
@@ -50,6 +73,31 @@ def test_no_function_of_the_app_can_answer_for_the_host_or_without_a_key(metadat
     triggers = [binding for _, bindings in metadata for binding in bindings if binding["type"] == "httpTrigger"]
     assert len(triggers) > 5
     assert list(what_could_answer_for_the_host(metadata, PREFIX)) == []
+
+
+def test_no_literal_route_stands_behind_one_that_takes_its_requests(metadata: Metadata) -> None:
+    assert list(never_reached(metadata)) == []
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "reached"),
+    [
+        (("GetBusiness", "businesses/{id}"), ("ListOperations", "businesses/operations"), False),
+        (("GetBusiness", "businesses/{id}"), ("FindOperations", "businesses/operations"), True),
+        (("getBusiness", "{kind}/{id}"), ("ZebrA", "Businesses/7"), False),
+        (("A", "businesses/{id}"), ("B", "businesses/operations/{id}"), True),
+        (("A", "businesses/{id}/results"), ("B", "businesses/7/Results"), False),
+    ],
+)
+def test_a_route_that_is_never_reached_is_found_out(
+    first: tuple[str, str], second: tuple[str, str], reached: bool
+) -> None:
+    triggers = [
+        (name, [{"type": "httpTrigger", "route": route, "methods": ["GET"]}]) for name, route in (first, second)
+    ]
+    assert (list(never_reached(triggers)) == []) is reached
+    triggers[0][1][0]["methods"] = ["POST"]
+    assert list(never_reached(triggers)) == []
 
 
 def app_with(route: str, level: func.AuthLevel = func.AuthLevel.FUNCTION) -> df.DFApp:

@@ -217,14 +217,14 @@ def test_encrypted_local_settings_are_refused_in_one_line(start_host: StartHost,
 
 
 def test_a_disabled_function_is_listed_but_neither_routed_nor_found(start_host: StartHost) -> None:
-    disabled = {"AzureWebJobs.literal.Disabled": "true", "AzureWebJobs__greet__Disabled": "1"}
+    disabled = {"AzureWebJobs.A_literal.Disabled": "true", "AzureWebJobs__greet__Disabled": "1"}
     host = start_host("kitchen", environment=disabled)
 
     assert host.client.get("/api/echo/literal").json()["route"] == {"word": "literal"}
     assert host.client.post(f"{WEBHOOKS}/orchestrators/greet").status_code == 400
     assert host.client.get("/admin/functions/greet").json()["isDisabled"]
     assert not host.client.get("/admin/functions/echo").json()["isDisabled"]
-    assert {"literal: httpTrigger (disabled)", "greet: orchestrationTrigger (disabled)"} <= set(host.banner)
+    assert {"A_literal: httpTrigger (disabled)", "greet: orchestrationTrigger (disabled)"} <= set(host.banner)
 
 
 def test_a_binding_that_is_ignored_is_warned_of(start_host: StartHost, tmp_path: Path) -> None:

@@ -54,10 +54,11 @@ def test_an_optional_part_of_a_route_may_be_absent(kitchen: httpx.Client) -> Non
     assert kitchen.get("/api/echo/abc").json()["route"] == {"word": "abc"}
 
 
-def test_a_literal_route_wins_over_a_parameter(kitchen: httpx.Client) -> None:
+def test_of_two_routes_that_fit_that_of_the_first_name_answers_however_specific_they_are(kitchen: httpx.Client) -> None:
     response = kitchen.get("/api/echo/literal")
 
     assert (response.text, response.headers["content-type"]) == ("the literal route", "text/plain; charset=utf-8")
+    assert kitchen.get("/api/echo/taken").json()["route"] == {"word": "taken"}
 
 
 @pytest.mark.parametrize(

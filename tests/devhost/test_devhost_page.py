@@ -286,8 +286,8 @@ async def test_with_auth_a_function_is_called_with_the_key_that_was_typed(
     await tab.open(f"{host.url}/?code={keys['master']}")
 
     await tab.run(
-        f"key.value = {keys['functions']['literal']!r};"
-        "form = document.querySelector('#function-literal form'); form.requestSubmit()"
+        f"key.value = {keys['functions']['A_literal']!r};"
+        "form = document.querySelector('#function-A_literal form'); form.requestSubmit()"
     )
     await tab.until("form.querySelector('output pre')")
 

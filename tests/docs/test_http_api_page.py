@@ -97,7 +97,7 @@ def locked(client: httpx.Client, tmp_path_factory: pytest.TempPathFactory) -> It
     settings = NO_SETTINGS | {"DELIVERY_DEADLINE": "soon"}
     with embedded_host(ROOT, folder / "state.db", settings, folder / "host.log", ["--enable-auth"]) as app:
         keys = json.loads((folder / "keys.json").read_text())
-        yield Reader(client, {APP: app}, key=keys["functions"]["ListOperations"], host_key=keys["host"])
+        yield Reader(client, {APP: app}, key=keys["functions"]["FindOperations"], host_key=keys["host"])
 
 
 def test_the_commands_answer_as_shown(reader: Reader) -> None:

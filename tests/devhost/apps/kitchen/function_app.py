@@ -34,8 +34,13 @@ def echo(req: func.HttpRequest) -> func.HttpResponse:
 
 
 @app.route(route="echo/literal")
-async def literal(req: func.HttpRequest) -> str:
+async def A_literal(req: func.HttpRequest) -> str:
     return "the literal route"
+
+
+@app.route(route="echo/taken")
+async def never_asked(req: func.HttpRequest) -> str:
+    return "a literal route whose name stands behind that of echo"
 
 
 @app.route(route="answer")
