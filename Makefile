@@ -5,10 +5,10 @@ INSTALLED := .venv/installed
 CHECKS := .venv-checks/installed
 BENCH := .venv-bench
 
-.PHONY: help demo run sandbox test soak bench check format package clean
+.PHONY: help demo run sandbox test test-host soak bench check format package clean
 
 help: ## List the commands
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
 demo: $(INSTALLED) ## Post the example records through the whole app and show what becomes of each
 	@$(RUN) dev.demo
@@ -21,6 +21,13 @@ sandbox: $(INSTALLED) ## Keep only the sandbox API up, for the app under `func s
 
 test: $(INSTALLED) ## Run the test suite
 	@$(RUN) pytest -q
+
+# HOST_COMMAND='func start --port {port}' starts a host with the sandbox as its API; HOST_URL=… [KEY=…] [SANDBOX_URL=…]
+# takes one that runs already, and without the sandbox sends it nothing that would be stored.
+export HOST_COMMAND HOST_URL KEY SANDBOX_URL
+test-host: $(INSTALLED) ## Run the tests that hold on every host on one of yours, named by HOST_COMMAND or HOST_URL
+	@test -n "$(HOST_COMMAND)$(HOST_URL)" || { echo "expected HOST_COMMAND='func start --port {port}' or HOST_URL=https://…"; exit 2; }
+	@$(RUN) pytest -q tests/host
 
 soak: $(INSTALLED) ## Kill the host 25 times while 500 records go to an API that fails, and count what was stored
 	@SOAK=1 $(RUN) pytest -q -s --timeout=300 tests/faults

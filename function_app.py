@@ -23,6 +23,7 @@ from shared.delivery.attempts import Attempt, post_record
 from shared.delivery.records import Delivery, after_attempt
 from shared.functions.answers import json_response, problems_answered, started
 from shared.functions.batches import batches
+from shared.functions.maintenance import maintenance
 from shared.functions.operations import operations
 from shared.functions.orchestrations import attempted, cancelled_before, report
 from shared.operations import requests
@@ -87,3 +88,4 @@ async def GetBusiness(req: func.HttpRequest) -> func.HttpResponse:
 
 app.register_functions(batches)
 app.register_functions(operations)
+app.register_functions(maintenance)

@@ -6,7 +6,6 @@ the front door only: the app's HTTP triggers. Exits 0 if every record ended as `
 
 import asyncio
 import json
-import os
 import sys
 import tempfile
 import time
@@ -19,10 +18,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from dev.processes import HostStartError, embedded_host
+from dev.processes import HostStartError, embedded_host, no_settings
 from dev.sandbox.api import SandboxOptions, app_environment, create_app
 from dev.sandbox.serving import serve
-from devhost.settings import read_local_settings
 
 _APP = Path(__file__).parent.parent
 _EXAMPLES = Path(__file__).with_name("businesses.json")
@@ -114,10 +112,8 @@ def main() -> int:
     faults = {d.example["business"]["registration_number"]: d.example["faults"] for d in deliveries}
     with tempfile.TemporaryDirectory() as folder, serve(create_app(SandboxOptions())) as api_url:
         httpx.post(f"{api_url}/faults", json={"records": faults}).raise_for_status()
-        # What this shell or local.settings.json holds for a real API must not reach the demo: blank means unset.
-        names = {*os.environ, *read_local_settings(_APP).values}
-        cleared = {name: "" for name in names if name.startswith(("BUSINESS_API_", "DELIVERY_"))}
-        settings = cleared | app_environment(api_url) | {"DELIVERY_FIRST_DELAY": "1"}
+        # What this shell or local.settings.json holds for a real API must not reach the demo.
+        settings = no_settings(_APP) | app_environment(api_url) | {"DELIVERY_FIRST_DELAY": "1"}
         log = Path(folder) / "host.log"
         try:
             with embedded_host(_APP, Path(folder) / "state.db", settings, log) as app_url:

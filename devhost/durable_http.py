@@ -76,7 +76,10 @@ class DurableHttp:
                 case "GET", "instances", instance_id:
                     return self._status(request, instance_id)
                 case "DELETE", "instances", instance_id:
-                    self._engine.require(instance_id)
+                    if not (instance := self._engine.require(instance_id)).finished:
+                        text = "Only orchestrations in a terminal state can be purged, but the orchestration with "
+                        text += f"instance ID {instance_id} has status {instance.status}"
+                        return web.json_response(text, status=412)
                     return web.json_response({"instancesDeleted": self._engine.purge([instance_id])})
                 case "POST", "instances", instance_id, "raiseEvent", event_name:
                     return await self._raise_event(request, instance_id, event_name)
@@ -166,7 +169,10 @@ class DurableHttp:
     def _purge_by_filter(self, request: web.Request) -> web.Response:
         if "createdTimeFrom" not in request.query:
             return _error(400, "Please provide value for 'createdTimeFrom' parameter.")
-        purged = self._engine.purge([one.instance_id for one in self._store.find(**self._conditions(request))])
+        found = list(self._store.find(**self._conditions(request)))
+        if not all(one.finished for one in found):
+            return _error(400, "Azure would delete running instances: name states in runtimeStatus that have ended.")
+        purged = self._engine.purge([one.instance_id for one in found])
         return web.json_response({"instancesDeleted": purged}) if purged else web.Response(status=404)
 
     def _status(self, request: web.Request, instance_id: str) -> web.Response:

@@ -20,6 +20,9 @@ from pydantic import (
 
 from shared.http.urls import checked_url
 
+LONGEST_DEADLINE = 604_800.0
+"""Seconds, which are seven days: no delivery is under way for longer."""
+
 _UNRESOLVED_KEY_VAULT_REFERENCE = "@microsoft.keyvault("
 
 
@@ -182,5 +185,13 @@ class DeliverySettings(_EnvironmentSettings):
     first_delay: Seconds = 5.0
     max_delay: Seconds = 900.0
     max_retry_after: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] = 3600.0
-    deadline: Annotated[float, Field(gt=0, le=604_800, allow_inf_nan=False)] = 86_400.0
+    deadline: Annotated[float, Field(gt=0, le=LONGEST_DEADLINE, allow_inf_nan=False)] = 86_400.0
     parallelism: Annotated[int, Field(ge=1, le=1000)] = 20
+
+
+class OperationsSettings(_EnvironmentSettings):
+    """How long what has ended is kept: the days after which an operation and its record are forgotten, 0 for never."""
+
+    PREFIX: ClassVar[str] = "OPERATIONS_"
+
+    retention_days: Annotated[int, Field(ge=0, le=3650)] = 30

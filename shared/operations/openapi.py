@@ -150,7 +150,13 @@ def _paths() -> dict[str, Any]:
                     "304": _answer("It has not changed", headers=_ETAG),
                     **_problems(400, 404),
                 },
-            }
+            },
+            "delete": {
+                "operationId": "EraseOperation",
+                "summary": "Forget a finished operation, with its record",
+                "parameters": [_ID],
+                "responses": {"204": _answer("Nothing of it is left"), **_problems(404, 409)},
+            },
         },
         "/businesses/operations/{id}/results": {
             "get": {

@@ -10,7 +10,17 @@ from shared.delivery.records import Delivery
 
 from .model import Operation, OperationPage, ResultPage, State
 from .problems import RequestError
-from .status import BATCH, CANCEL, DELIVERY, OrchestrationClient, OrchestrationStatus, describe, input_of, is_operation
+from .status import (
+    BATCH,
+    CANCEL,
+    DELIVERY,
+    OrchestrationClient,
+    OrchestrationStatus,
+    describe,
+    has_ended,
+    input_of,
+    is_operation,
+)
 
 _OPERATION_ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _WAIT_STEP_SECONDS = 0.25
@@ -130,6 +140,22 @@ class Operations:
             delivery = delivery.model_copy(update=update)
         await self._client.start_new(DELIVERY, operation_id, delivery.model_dump(mode="json"))
         return Operation(id=operation_id, state="pending")
+
+    async def erase(self, operation_id: str) -> None:
+        """Forget a finished operation, with its record and the parts of a batch; returns when none of it is left.
+
+        Raises:
+            RequestError: 404, there is no such operation; 409, it has not ended, or a part of it has not.
+        """
+        if not has_ended(status := await self._get(operation_id)):
+            state = describe(status).state
+            raise RequestError(409, "Conflict", f"only what has ended is erased, this is {state}: cancel it first")
+        # The parts of a batch go first, a page at a time: while any is there, so is the operation to be erased again.
+        while parts := list(await self._client.get_status_by(instance_id_prefix=f"{operation_id}-")):
+            if not all(has_ended(part) for part in parts):
+                raise RequestError(409, "Conflict", "a part of the batch is still under way")
+            await asyncio.gather(*(self._client.purge_instance_history(part.instance_id or "") for part in parts))
+        await self._client.purge_instance_history(operation_id)
 
     async def _get(self, operation_id: str, *, show_input: bool = False) -> OrchestrationStatus:
         status = await self._find(operation_id, show_input=show_input)

@@ -52,12 +52,20 @@ class OrchestrationClient(Protocol):
         """Look an instance up."""
 
     def get_status_by(
-        self, created_time_from: datetime, created_time_to: datetime | None = None
+        self, created_time_from: datetime | None = None, *, instance_id_prefix: str | None = None
     ) -> Awaitable[Iterable[OrchestrationStatus]]:
-        """List the instances that were created in a span of time."""
+        """List instances: the first hundred by id that were created since a time, or whose ids begin so."""
+
+    def purge_instance_history(self, instance_id: str) -> Awaitable[object]:
+        """Delete an instance that has ended; raises `Exception` if it has not."""
 
     def raise_event(self, instance_id: str, event_name: str, event_data: Any = None) -> Awaitable[None]:
         """Send an external event; raises `Exception` if the instance has ended or is unknown."""
+
+
+def has_ended(status: OrchestrationStatus) -> bool:
+    """Whether the engine would purge the instance."""
+    return status.runtime_status.name in {"Completed", "Failed", "Terminated", "Canceled"}
 
 
 def is_operation(status: OrchestrationStatus) -> bool:

@@ -1,8 +1,6 @@
 """The app of this repository, running against a sandbox API on a real socket."""
 
-import itertools
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -11,34 +9,13 @@ import pytest
 from dev.sandbox.api import app_environment, create_app
 from dev.sandbox.serving import serve
 from devhost.testing import RunningHost
-
-type NewRecord = Callable[[], dict[str, Any]]
+from tests.sandboxed import NewRecord, Sandbox, record_maker
 
 
 def operation(app: httpx.Client, operation_id: str) -> dict[str, Any]:
     """What the app says of an operation now."""
     found: dict[str, Any] = app.get(f"/api/businesses/operations/{operation_id}").raise_for_status().json()
     return found
-
-
-@dataclass
-class Sandbox:
-    """The sandbox API, as a test uses it."""
-
-    url: str
-
-    def stats(self) -> dict[str, Any]:
-        counters: dict[str, Any] = httpx.get(f"{self.url}/stats").raise_for_status().json()
-        return counters
-
-    def disturb(self, **plan: Any) -> None:
-        httpx.post(f"{self.url}/faults", json=plan).raise_for_status()
-
-    def behave(self) -> None:
-        httpx.delete(f"{self.url}/faults").raise_for_status()
-
-    def revoke_tokens(self) -> None:
-        httpx.post(f"{self.url}/auth/revoke").raise_for_status()
 
 
 @pytest.fixture(scope="session")
@@ -74,5 +51,4 @@ def app(host: RunningHost) -> Iterator[httpx.Client]:
 @pytest.fixture(scope="session")
 def new_record() -> NewRecord:
     """Makes records, each with a registration number of its own."""
-    numbers = itertools.count(1)
-    return lambda: {"registration_number": f"HRB {next(numbers)}", "name": "Acme GmbH", "country": "DE"}
+    return record_maker()

@@ -103,16 +103,20 @@ class TaskHub:
         found = self.instances.get(instance_id, NONE)
         return found if show_input else replace(found, input_=None)
 
-    async def get_status_by(self, created_time_from: datetime, created_time_to: datetime | None = None) -> list[Status]:
+    async def get_status_by(
+        self, created_time_from: datetime | None = None, *, instance_id_prefix: str | None = None
+    ) -> list[Status]:
         """The first hundred instances by id, parts of batches included, each with its input and output."""
-        found = [
-            status
-            for _, status in sorted(self.instances.items())
-            if created_time_from
-            <= (status.created_time or _LONG_AGO)
-            <= (created_time_to or datetime.max.replace(tzinfo=UTC))
-        ]
-        return found[:PAGE]
+        since, prefix = created_time_from or _LONG_AGO, instance_id_prefix or ""
+        by_id = (status for instance_id, status in sorted(self.instances.items()) if instance_id.startswith(prefix))
+        return [one for one in by_id if since <= (one.created_time or _LONG_AGO)][:PAGE]
+
+    async def purge_instance_history(self, instance_id: str) -> None:
+        """Delete an instance; the SDK raises for one that has not ended, and is content if there is none."""
+        status = self.instances.get(instance_id)
+        if status is not None and not status.runtime_status.ended:
+            raise Exception("The operation failed with an unexpected status code 412")  # noqa: TRY002
+        self.instances.pop(instance_id, None)
 
     async def raise_event(self, instance_id: str, event_name: str, event_data: Any = None) -> None:
         """Take an event; the SDK raises what the engine answers with 404 or 410."""

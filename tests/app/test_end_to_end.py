@@ -10,8 +10,9 @@ from devhost.testing import RunningHost
 from shared.access_tokens import shared_cache
 from shared.settings import BusinessApiSettings
 from shared.wiring import token_source
+from tests.sandboxed import NewRecord, Sandbox
 
-from .conftest import NewRecord, Sandbox, operation
+from .conftest import operation
 
 
 def start(app: httpx.Client, record: dict[str, Any], **headers: str) -> str:
@@ -33,13 +34,6 @@ def test_a_record_is_posted_and_can_be_read_again(host: RunningHost, app: httpx.
     assert "Retry-After" not in finished.headers
     posted = finished.json()["outcome"]["business"]
     assert app.get(f"/api/businesses/{posted['id']}").json() == {**record, "id": posted["id"]}
-
-
-def test_the_answer_to_a_start_names_no_management_url(app: httpx.Client, new_record: NewRecord) -> None:
-    response = app.post("/api/businesses", json=new_record())
-    assert response.headers["Location"] == f"/api/businesses/operations/{response.json()['id']}"
-    assert "runtime/webhooks" not in response.text + str(response.headers)
-    assert response.json().keys() == {"id", "state", "attempt"}
 
 
 @pytest.mark.parametrize(
@@ -64,16 +58,6 @@ def test_a_record_that_meets_a_passing_fault_is_deferred_then_posted_once(
     assert operation(app, operation_id)["state"] == "posted"
     assert operation(app, operation_id)["attempt"] == 2
     assert sandbox.stats()["stored"] == before["stored"] + 1
-
-
-def test_a_refused_record_is_rejected_with_the_problem_details_of_the_api(
-    host: RunningHost, app: httpx.Client, new_record: NewRecord
-) -> None:
-    operation_id = start(app, {**new_record(), "country": "AQ"})
-    host.wait(operation_id)
-    outcome = operation(app, operation_id)["outcome"]
-    assert (outcome["outcome"], outcome["status"]) == ("rejected", 422)
-    assert outcome["problem"]["errors"][0]["field"] == "country"
 
 
 def test_an_activity_whose_result_was_lost_runs_again_and_stores_once(
@@ -137,43 +121,29 @@ def test_an_api_that_never_recovers_is_given_up_at_the_deadline_with_the_last_re
     assert 23 * 3600 < (host.now - started_at).total_seconds() <= 24 * 3600
 
 
-def test_a_repeated_start_under_one_idempotency_key_is_one_operation(
-    host: RunningHost, app: httpx.Client, sandbox: Sandbox, new_record: NewRecord
-) -> None:
-    record, before = new_record(), sandbox.stats()
-    key = {"Idempotency-Key": f'"{record["registration_number"]}"'}
-    first = start(app, record, **key)
-    host.wait(first)
-    assert start(app, record, **key) == first
-    other = app.post("/api/businesses", json=new_record(), headers=key)
-    assert other.status_code == 422
-    assert other.headers["Content-Type"] == "application/problem+json"
-    assert sandbox.stats()["posts"] - before["posts"] == 1
-
-
-@pytest.mark.parametrize(
-    ("body", "content_type", "status"),
-    [
-        (b'{"name": "Acme"}', "application/json", 400),
-        (b'{"name": ', "application/json", 400),
-        (b"name=Acme", "application/x-www-form-urlencoded", 415),
-        (b'{"name": "%s"}' % (b"x" * 256 * 1024), "application/json", 413),
-    ],
-)
-def test_a_bad_request_is_answered_with_problem_details(
-    app: httpx.Client, body: bytes, content_type: str, status: int
-) -> None:
-    response = app.post("/api/businesses", content=body, headers={"Content-Type": content_type})
-    assert response.status_code == status
-    assert response.headers["Content-Type"] == "application/problem+json"
-    assert response.json()["status"] == status
-
-
 @pytest.mark.parametrize("path", ["/api/businesses/operations/unknown", "/api/businesses/unknown"])
 def test_what_is_not_there_is_a_404_with_problem_details(app: httpx.Client, path: str) -> None:
     response = app.get(path)
     assert response.status_code == 404
     assert response.headers["Content-Type"] == "application/problem+json"
+
+
+def test_a_cancelled_batch_sends_nothing_more_and_tells_what_was_sent(
+    host: RunningHost, app: httpx.Client, sandbox: Sandbox, new_record: NewRecord
+) -> None:
+    before = sandbox.stats()
+    with host.held("PostBusiness") as held:
+        started = app.post("/api/businesses/batch", json=[new_record() for _ in range(250)]).raise_for_status()
+        operation_id = started.json()["id"]
+        held.wait()
+        assert app.post(f"/api/businesses/operations/{operation_id}/cancel").status_code == 202
+    host.wait(operation_id)
+    ended = operation(app, operation_id)
+    assert ended["state"] == "cancelled"
+    tally = ended["batch"]["tally"]
+    assert tally["posted"] == sandbox.stats()["stored"] - before["stored"]
+    assert 0 < tally["posted"] <= 40
+    assert tally["posted"] + tally["cancelled"] == 250
 
 
 def test_no_token_and_no_secret_reaches_logs_or_durable_state(

@@ -18,8 +18,7 @@ from shared.business import BusinessApi
 from shared.delivery.attempts import Attempt, post_record
 from shared.rest import ClientOptions
 from shared.telemetry import add_trace_context
-
-from .conftest import NewRecord, Sandbox
+from tests.sandboxed import NewRecord, Sandbox
 
 
 @pytest.fixture(scope="session")

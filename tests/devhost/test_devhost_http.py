@@ -425,15 +425,28 @@ def test_an_ended_instance_can_be_purged_once(kitchen: httpx.Client) -> None:
     assert kitchen.delete(url).status_code == 404
 
 
-def test_a_purge_by_filter_needs_a_beginning_and_spares_the_running(kitchen: httpx.Client) -> None:
+def test_a_running_instance_is_not_purged_by_its_id(kitchen: httpx.Client) -> None:
+    url = f"{WEBHOOKS}/instances/{started(kitchen, 'waiting')}"
+
+    refused = kitchen.delete(url)
+    assert refused.status_code == 412
+    assert "Only orchestrations in a terminal state can be purged" in refused.json()
+    assert kitchen.get(url).status_code == 202
+
+
+def test_a_purge_by_filter_needs_a_beginning_and_is_refused_where_azure_would_delete_the_running(
+    kitchen: httpx.Client,
+) -> None:
     running = started(kitchen, "waiting")
     failed = finished(kitchen, "failing")
     base = f"{WEBHOOKS}/instances"
 
     assert kitchen.delete(base).status_code == 400
     assert kitchen.delete(f"{base}?createdTimeFrom=2999-01-01T00:00:00Z").status_code == 404
-    assert kitchen.delete(f"{base}?createdTimeFrom=2020-01-01T00:00:00Z&runtimeStatus=Running").status_code == 404
-    purge = kitchen.delete(f"{base}?createdTimeFrom=2020-01-01T00:00:00Z&runtimeStatus=Failed,Running")
+    for states in ("", "&runtimeStatus=Running", "&runtimeStatus=Failed,Running"):
+        refused = kitchen.delete(f"{base}?createdTimeFrom=2020-01-01T00:00:00Z{states}")
+        assert (refused.status_code, "runtimeStatus" in refused.text) == (400, True)
+    purge = kitchen.delete(f"{base}?createdTimeFrom=2020-01-01T00:00:00Z&runtimeStatus=Failed,Completed")
     assert purge.json()["instancesDeleted"] >= 1
     assert kitchen.get(f"{base}/{failed}").status_code == 404
     assert kitchen.get(f"{base}/{running}").status_code == 202

@@ -2,14 +2,12 @@
 
 import asyncio
 import os
-import random
 import signal
-import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from devhost.settings import read_local_settings
+from dev.processes import free_port, no_settings
 from devhost.store import Store
 
 APP = Path(__file__).parents[2]
@@ -24,14 +22,12 @@ class KillableHost:
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
-        self._port = _free_port()
+        self._port = free_port()
         self.url = f"http://127.0.0.1:{self._port}"
         self._state = folder / "state.db"
         self._log = folder / "host.log"
         self._log.touch()
-        names = {*os.environ, *read_local_settings(APP).values}
-        blank = {name: "" for name in names if name.startswith(("BUSINESS_API_", "DELIVERY_"))}
-        self._environment = {**os.environ, **blank, **settings}
+        self._environment = {**os.environ, **no_settings(APP), **settings}
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
@@ -86,19 +82,3 @@ class KillableHost:
             process.send_signal(number)
         await process.communicate()
         return process.returncode
-
-
-def _free_port() -> int:
-    """A port below those that systems take for outgoing connections: nobody gets it between a kill and the restart.
-
-    Not even a caller who tries to reach the host meanwhile: by chance, its own end of the connection may get the very
-    port that it wants to reach, and then the two are connected.
-    """
-    for port in random.sample(range(20_000, 32_000), 100):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise AssertionError("no free port below 32000")

@@ -1,0 +1,226 @@
+"""Tells within a minute whether a deployed app works: `python dev/smoke.py https://APP.azurewebsites.net --key KEY`.
+
+It needs nothing but Python. Each check is one line; the exit status is 0 only if all hold. Without `--post` it stores
+nothing: it reads, and sends what must be refused. The key may also come from the variable APP_KEY, which no list of
+processes shows; it is never printed.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from email.message import Message
+from pathlib import Path
+from typing import Any
+
+PATHS = {
+    "/businesses",
+    "/businesses/batch",
+    "/businesses/operations",
+    "/businesses/operations/{id}",
+    "/businesses/{id}",
+}
+_NOT_OPEN = {401, 403, 404}  # a network in front of the app, or a host without /admin
+_UNFINISHED = {"pending", "running", "deferred", "suspended"}
+_OUR_FAULT = ("settings:", "access token:")
+_PAUSE = 0.5
+_TIME_OUT = 60.0
+
+
+class CheckError(Exception):
+    """A check does not hold; the message says what was expected and what came."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came for a request.
+
+    Attributes:
+        status: HTTP status; 0 if nothing came.
+        headers: Names compare without case.
+        body: The JSON in it, or the text.
+    """
+
+    status: int
+    headers: Message
+    body: Any
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect is an answer: the key goes to the app and nowhere else."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+class App:
+    """The app at an address, asked with or without its key."""
+
+    def __init__(self, url: str, key: str) -> None:
+        self._url = url.rstrip("/")
+        self._key = key
+        self._opener = urllib.request.build_opener(_NoRedirect)
+
+    def ask(self, path: str, body: bytes | None = None, *, key: bool = True, **headers: str) -> Answer:
+        """Send a GET, or with a body a POST of JSON; header names are written with `_` for `-`."""
+        request = urllib.request.Request(self._url + path, data=body)  # noqa: S310 (main admits http and https only)
+        for name, value in headers.items():
+            request.add_header(name.replace("_", "-"), value)
+        if body is not None:
+            request.add_header("Content-Type", "application/json")
+        if key and self._key:
+            request.add_header("x-functions-key", self._key)
+        try:
+            with self._opener.open(request, timeout=_TIME_OUT) as response:
+                return Answer(response.status, response.headers, _content(response.read()))
+        except urllib.error.HTTPError as error:
+            with error:
+                return Answer(error.code, error.headers, _content(error.read()))
+        except OSError as error:
+            return Answer(0, Message(), f"no answer: {getattr(error, 'reason', error)}")
+
+
+def _content(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError:
+        return body.decode(errors="replace")
+
+
+def expect(answer: Answer, status: int) -> None:
+    """Hold an answer to a status.
+
+    Raises:
+        CheckError: It is another one.
+    """
+    if answer.status != status:
+        told = answer.body.get("detail") or answer.body.get("title") if isinstance(answer.body, dict) else answer.body
+        if answer.status == 401:
+            told = "the app asks for a key, which --key gives"
+        said = " ".join(str(told or "no body").split())[:200]
+        raise CheckError(f"expected {status}, got {answer.status}: {said}" if answer.status else said)
+
+
+def wait_until_up(app: App, seconds: float) -> None:
+    """Wait for the host, or where its ping is not open, for the app; after a deployment that may take minutes."""
+    end = time.monotonic() + seconds
+    while True:
+        answer = app.ask("/admin/host/ping", key=False)
+        if answer.status in _NOT_OPEN:
+            answer = app.ask("/api/openapi.json")
+        if answer.status in {200, 401}:  # who asks for a key is up
+            return
+        if time.monotonic() >= end:
+            expect(answer, 200)
+        time.sleep(_PAUSE)
+
+
+def describes_itself(app: App) -> None:
+    """A package without the code in it answers as if nothing were there."""
+    answer = app.ask("/api/openapi.json")
+    expect(answer, 200)
+    missing = PATHS - (answer.body.get("paths", {}).keys() if isinstance(answer.body, dict) else set())
+    if missing:
+        raise CheckError(f"expected all routes of the app, missing are {', '.join(sorted(missing))}")
+
+
+def asks_for_a_key(app: App) -> None:
+    """Nobody gets in without a key."""
+    expect(app.ask("/api/openapi.json", key=False), 401)
+
+
+def refuses_what_is_no_record(app: App) -> None:
+    """A request is read, and what is wrong with it told."""
+    answer = app.ask("/api/businesses", b'{"no": "record"}')
+    expect(answer, 400)
+    if answer.headers.get_content_type() != "application/problem+json" or "errors" not in answer.body:
+        raise CheckError("expected problem details that name the fields")
+
+
+def lists_operations(app: App) -> None:
+    """The list can be had, and no other function answers in its place."""
+    answer = app.ask("/api/businesses/operations")
+    expect(answer, 200)
+    if not isinstance(answer.body, dict) or not isinstance(answer.body.get("operations"), list):
+        raise CheckError("expected a list of operations; another function answers this route")
+
+
+def posts(app: App, record: bytes, seconds: float) -> None:
+    """A record goes the whole way, and the same start again is the same operation."""
+    key = f"smoke-{uuid.uuid4().hex}"
+    started = app.ask("/api/businesses", record, Idempotency_Key=key)
+    expect(started, 202)
+    path, end = f"/api/businesses/operations/{started.body['id']}", time.monotonic() + seconds
+    while True:
+        answer = app.ask(path)
+        expect(answer, 200)
+        operation = answer.body
+        reason = (operation.get("outcome") or {}).get("reason", "")
+        if reason.startswith(_OUR_FAULT):
+            raise CheckError(f"the app is not set up: {reason}")
+        if operation["state"] not in _UNFINISHED or time.monotonic() >= end:
+            break
+        time.sleep(_PAUSE)
+    if operation["state"] != "posted":
+        raise CheckError(f"expected the record to be posted, it is {operation['state']} {reason}".rstrip())
+    again = app.ask("/api/businesses", record, Idempotency_Key=key)
+    expect(again, 202)
+    if again.body["id"] != started.body["id"]:
+        raise CheckError("expected the same operation for the same Idempotency-Key, got another one")
+
+
+def checks(app: App, arguments: argparse.Namespace) -> Iterator[tuple[str, Callable[[], None] | None]]:
+    """What is checked, in this order; None for what can't be."""
+    yield "the app is up", lambda: wait_until_up(app, arguments.wait)
+    yield "it describes itself, with all its routes", lambda: describes_itself(app)
+    yield "it answers nobody without a key", (lambda: asks_for_a_key(app)) if arguments.key else None
+    yield "it refuses what is no record", lambda: refuses_what_is_no_record(app)
+    yield "it lists operations", lambda: lists_operations(app)
+    if arguments.post:
+        yield "it posts a record, once", lambda: posts(app, arguments.post.read_bytes(), arguments.wait)
+
+
+def main() -> int:
+    """Run the checks, no more if the app is not up; returns the exit status."""
+    arguments = _parse_arguments()
+    app = App(arguments.url, arguments.key)
+    failed = 0
+    for number, (what, check) in enumerate(checks(app, arguments)):
+        if check is None:
+            print(f"left out  {what}: no key was given", flush=True)
+            continue
+        try:
+            check()
+        except CheckError as error:
+            failed += 1
+            print(f"FAILED    {what}: {error}", flush=True)
+            if number == 0:
+                break
+        else:
+            print(f"ok        {what}", flush=True)
+    return 1 if failed else 0
+
+
+def _parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Check whether a deployed app works.")
+    parser.add_argument("url", type=_http_url, help="such as https://APP.azurewebsites.net")
+    parser.add_argument("--key", default=os.environ.get("APP_KEY", ""), help="a function or host key (or: APP_KEY)")
+    parser.add_argument("--wait", type=float, default=300.0, help="seconds to wait for the app (default: %(default)g)")
+    parser.add_argument("--post", type=Path, help="file with a record, as JSON, that is really posted")
+    return parser.parse_args()
+
+
+def _http_url(url: str) -> str:
+    if not url.startswith(("http://", "https://")):
+        raise argparse.ArgumentTypeError("expected an http or https URL")
+    return url
+
+
+if __name__ == "__main__":
+    sys.exit(main())

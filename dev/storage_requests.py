@@ -1,0 +1,117 @@
+"""Counts what the app costs in storage requests, from the access log of the Azurite under its task hub.
+
+    npx azurite --skipApiVersionCheck > azurite.log &
+    python -m dev.storage_requests azurite.log 'func start --port {port}'
+
+Prints the requests for a single record and for each record of a batch, and those of an idle app, which polls its queues
+and are taken off. Look-ups would cost more: nobody looks anything up here, the sandbox tells when all is stored.
+"""
+
+import argparse
+import re
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from dev.processes import CommandHost, HostStartError, no_settings
+from dev.sandbox.api import app_environment, create_app
+from dev.sandbox.serving import serve
+
+_APP = Path(__file__).parent.parent
+_SINGLES = 20
+_BATCH = 1_000
+_IDLE_SECONDS = 20.0
+_SETTLE_SECONDS = 5.0
+_TIME_LIMIT = 300.0
+_REQUEST = re.compile(r'"(?:GET|PUT|POST|DELETE|HEAD|MERGE|PATCH) (?:http://[^/]+)?/[^" ]+ HTTP/[\d.]+" \d{3}')
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Requests in a span of time, in seconds."""
+
+    requests: int
+    seconds: float
+
+    def beyond(self, idle: "Count", records: int) -> float:
+        """Requests a record, without those that an idle app sends in so much time."""
+        return (self.requests - idle.requests / idle.seconds * self.seconds) / records
+
+
+def counted(log: Path, work: Callable[[], None]) -> Count:
+    """Count the requests that reach the storage while something is done, and for a moment after it."""
+    with log.open(encoding="utf-8", errors="replace") as lines:
+        lines.seek(0, 2)
+        started = time.monotonic()
+        work()
+        time.sleep(_SETTLE_SECONDS)
+        seconds = time.monotonic() - started
+        return Count(sum(_REQUEST.search(line) is not None for line in lines), seconds)
+
+
+def stored(api: str, number: int) -> None:
+    """Wait until the sandbox has so many records."""
+    end = time.monotonic() + _TIME_LIMIT
+    while httpx.get(f"{api}/stats").raise_for_status().json()["stored"] < number:
+        if time.monotonic() > end:
+            raise TimeoutError(f"expected {number} records at the sandbox within {_TIME_LIMIT:g} s")
+        time.sleep(0.02)
+
+
+def record(number: int) -> dict[str, str]:
+    """A record with a registration number of its own."""
+    return {"registration_number": f"HRB {number}", "name": "Acme GmbH", "country": "DE"}
+
+
+def measure(log: Path, url: str, api: str) -> None:
+    """Post records through the app at `url`, and print what they cost."""
+
+    def post_singles() -> None:
+        for number in range(_SINGLES):
+            httpx.post(f"{url}/api/businesses", json=record(number)).raise_for_status()
+            stored(api, number + 1)
+
+    def post_batch() -> None:
+        records = [record(_SINGLES + number) for number in range(_BATCH)]
+        httpx.post(f"{url}/api/businesses/batch", json=records, timeout=60).raise_for_status()
+        stored(api, _SINGLES + _BATCH)
+
+    time.sleep(_SETTLE_SECONDS)
+    idle = counted(log, lambda: time.sleep(_IDLE_SECONDS))
+    singles, batch = counted(log, post_singles), counted(log, post_batch)
+    if not idle.requests + singles.requests:
+        raise ValueError(f"expected the host's requests in {log}: is it the access log of the Azurite that it uses?")
+    print(f"idle                     {idle.requests / idle.seconds:6.1f} requests/s")
+    print(f"a single record          {singles.beyond(idle, _SINGLES):6.1f} requests")
+    print(f"a record of {_BATCH:,} at once  {batch.beyond(idle, _BATCH):6.2f} requests")
+
+
+def main() -> int:
+    """Run the command; returns the exit status."""
+    parser = argparse.ArgumentParser(description="Count the storage requests of records.")
+    parser.add_argument("log", type=Path, help="access log of the Azurite that the host uses")
+    parser.add_argument("host", help="command that starts the host; {port} becomes a free port")
+    arguments = parser.parse_args()
+    hub = {"AzureFunctionsJobHost__extensions__durableTask__hubName": f"Count{uuid.uuid4().hex[:12]}"}
+    with tempfile.TemporaryDirectory() as folder, serve(create_app()) as api:
+        settings = no_settings(_APP) | app_environment(api) | hub
+        host = CommandHost(arguments.host, settings, Path(folder) / "host.log")
+        try:
+            host.start()
+            measure(arguments.log, host.url, api)
+        except (HostStartError, OSError, TimeoutError, ValueError, httpx.HTTPError) as error:
+            print(f"{type(error).__name__}: {error}\n{host.log_tail()}", file=sys.stderr)
+            return 1
+        finally:
+            host.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,161 @@
+"""What ended long ago is forgotten, in bounded steps; what runs, or ended lately, is not."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from devhost.testing import RunningHost
+from shared.operations.problems import RequestError
+from shared.operations.resource import Operations
+from shared.operations.retention import REQUEST_LIMIT, TIME_BUDGET, cutoff, purge_before
+from tests.sandboxed import NewRecord
+
+from .task_hub import RuntimeStatus, Status, TaskHub
+
+NOW = datetime(2026, 6, 1, 3, 30, tzinfo=UTC)
+
+
+class Backlog:
+    """Ended instances, so many a day for so many days, of which the engine deletes so many a second.
+
+    Each request costs a second, since the engine reads through all instances, and deletes all that is in its span, also
+    when nobody waits for it any more.
+    """
+
+    def __init__(self, per_day: float, days: int, *, per_second: float = 100.0) -> None:
+        self.left = {NOW - timedelta(days=n / per_day) for n in range(int(per_day * days))}
+        self.now = 0.0
+        self.requests = 0
+        self._per_second = per_second
+
+    async def purge(self, begin: datetime, end: datetime) -> int:
+        found = {created for created in self.left if begin <= created <= end}
+        self.left -= found
+        self.requests += 1
+        took = 1.0 + len(found) / self._per_second
+        self.now += min(took, REQUEST_LIMIT)
+        if took > REQUEST_LIMIT:
+            raise TimeoutError
+        return len(found)
+
+    async def night(self) -> tuple[int, datetime]:
+        return await purge_before(NOW, self.purge, lambda: self.now)
+
+
+def test_an_operation_is_kept_for_the_retention_after_the_longest_delivery() -> None:
+    assert cutoff(NOW, 30) == NOW - timedelta(days=37)
+
+
+async def test_all_that_began_before_is_purged_in_a_night_if_there_is_little() -> None:
+    backlog = Backlog(per_day=100, days=30)
+    purged, reached = await backlog.night()
+    assert (purged, backlog.left, reached.year) == (3000, set(), 2000)
+
+
+async def test_a_night_without_anything_to_purge_costs_few_requests() -> None:
+    backlog = Backlog(per_day=1, days=0)
+    assert (await backlog.night())[0] == 0
+    assert backlog.requests <= 30
+
+
+@pytest.mark.parametrize("per_day", [200, 1_000, 20_000])
+async def test_a_backlog_of_100_000_is_worked_off_over_several_nights_each_within_its_limit(per_day: int) -> None:
+    backlog, nights = Backlog(per_day=per_day, days=100_000 // per_day, per_second=100), 0
+    while backlog.left:
+        began, before = backlog.now, len(backlog.left)
+        await backlog.night()
+        nights += 1
+        assert len(backlog.left) < before
+        assert backlog.now - began <= TIME_BUDGET + REQUEST_LIMIT < 300  # the least limit of a function on Azure
+    assert 1 < nights < 20
+
+
+@given(per_day=st.integers(1, 300), days=st.integers(1, 100), per_second=st.sampled_from([5.0, 20.0, 200.0]))
+async def test_every_night_there_is_less_until_nothing_is_left(per_day: int, days: int, per_second: float) -> None:
+    backlog = Backlog(per_day, days, per_second=per_second)
+    while backlog.left:
+        began, before = backlog.now, len(backlog.left)
+        await backlog.night()
+        assert len(backlog.left) < before
+        assert backlog.now - began <= TIME_BUDGET + REQUEST_LIMIT
+
+
+# The functions
+
+
+def test_the_timer_purges_nothing_that_runs_or_has_just_ended(
+    host: RunningHost, app: httpx.Client, new_record: NewRecord, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="post_business")
+    ended = app.post("/api/businesses", json=new_record()).json()["id"]
+    host.wait(ended)
+    with host.held("PostBusiness") as held:
+        running = app.post("/api/businesses", json=new_record()).json()["id"]
+        held.wait()
+        app.post("/admin/functions/PurgeOperations", json={"input": ""}).raise_for_status()
+        while "Purged 0 instances of ended operations, back to 2000" not in caplog.text:
+            host.status(running)
+        for operation_id in (ended, running):
+            assert app.get(f"/api/businesses/operations/{operation_id}").status_code == 200
+    host.wait(running)
+
+
+@pytest.fixture
+def hub() -> TaskHub:
+    hub = TaskHub()
+    for operation_id, status in (("ended", RuntimeStatus.Completed), ("running", RuntimeStatus.Running)):
+        hub.add(Status(operation_id, runtime_status=status, custom_status=_progress(status)))
+    hub.add(Status("ended2", runtime_status=RuntimeStatus.Completed))
+    return hub
+
+
+def _progress(status: RuntimeStatus) -> Any:
+    return {"attempt": 1, "outcome": {"outcome": "deferred", "reason": "503"}} if not status.ended else None
+
+
+def add_batch(hub: TaskHub, parts: int, last: RuntimeStatus = RuntimeStatus.Completed) -> None:
+    hub.add(Status("batch", runtime_status=RuntimeStatus.Completed, name="PostBatchOrchestrator"))
+    for number in range(parts):
+        status = last if number == parts - 1 else RuntimeStatus.Completed
+        hub.add(Status(f"batch-r1-s{number:03}", runtime_status=status, name="PostSectionOrchestrator"))
+
+
+async def test_an_operation_is_erased_with_all_of_its_parts_and_nothing_else(hub: TaskHub) -> None:
+    add_batch(hub, parts=250)
+    await Operations(hub).erase("batch")
+    await Operations(hub).erase("ended")
+    assert hub.instances.keys() == {"running", "ended2"}
+
+
+@pytest.mark.parametrize(("operation_id", "status"), [("running", 409), ("unknown", 404), ("batch-r1-s000", 404)])
+async def test_what_runs_or_is_no_operation_is_not_erased(hub: TaskHub, operation_id: str, status: int) -> None:
+    add_batch(hub, parts=1)
+    before = set(hub.instances)
+    with pytest.raises(RequestError) as raised:
+        await Operations(hub).erase(operation_id)
+    assert (raised.value.status, set(hub.instances)) == (status, before)
+
+
+async def test_a_batch_of_which_a_part_still_runs_is_not_erased(hub: TaskHub) -> None:
+    add_batch(hub, parts=3, last=RuntimeStatus.Running)
+    with pytest.raises(RequestError, match="under way"):
+        await Operations(hub).erase("batch")
+    assert "batch" in hub.instances
+
+
+def test_an_erased_operation_leaves_nothing_of_its_record_in_the_task_hub(
+    host: RunningHost, app: httpx.Client, new_record: NewRecord
+) -> None:
+    record, batch = new_record(), [new_record() for _ in range(250)]
+    started = [app.post("/api/businesses", json=record), app.post("/api/businesses/batch", json=batch)]
+    for answer in started:
+        host.wait(answer.json()["id"])
+    assert record["registration_number"] in host.dump()
+    for answer in started:
+        assert app.delete(answer.headers["Location"]).status_code == 204
+        assert app.delete(answer.headers["Location"]).status_code == 404
+    assert [one["registration_number"] for one in (record, *batch) if one["registration_number"] in host.dump()] == []

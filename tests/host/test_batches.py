@@ -1,0 +1,80 @@
+"""Batches go the whole way, are told record by record, and are cancelled."""
+
+import json
+
+from tests.sandboxed import NewRecord, Sandbox
+
+from .conftest import Caller
+
+
+def test_a_batch_is_posted_with_each_record_stored_once_and_told_in_order(
+    app: Caller, sandbox: Sandbox, new_record: NewRecord
+) -> None:
+    records = [new_record() for _ in range(230)]
+    records[7]["country"] = "AQ"
+    before = sandbox.stats()
+    finished = app.end(operation_id := app.start_batch(records))
+    assert finished["state"] == "completed"
+    tally = finished["batch"]["tally"]
+    assert (tally["total"], tally["posted"], tally["rejected"]) == (230, 229, 1)
+    assert sandbox.stats()["stored"] - before["stored"] == 229
+    assert [len(app.results(operation_id, page)) for page in (1, 2, 3)] == [100, 100, 30]
+    first = app.results(operation_id)
+    assert [item["index"] for item in first] == list(range(100))
+    assert first[7]["result"]["outcome"] == "rejected"
+    stored = app.http.get(f"/api/businesses/{first[0]['result']['id']}").json()
+    assert stored["registration_number"] == records[0]["registration_number"]
+
+
+def test_deferred_records_come_again_in_later_rounds_under_the_same_keys(
+    app: Caller, sandbox: Sandbox, new_record: NewRecord
+) -> None:
+    records = [new_record() for _ in range(40)]
+    steps = [{"status": 503}, {"drop": "after"}]
+    sandbox.disturb(records={record["registration_number"]: steps for record in records[:10]})
+    before = sandbox.stats()
+    finished = app.end(app.start_batch(records))
+    assert (finished["state"], finished["attempt"]) == ("completed", 3)
+    after = sandbox.stats()
+    assert after["stored"] - before["stored"] == 40
+    assert after["replays"] - before["replays"] == 10
+
+
+def test_lines_of_json_are_a_batch_too(app: Caller, new_record: NewRecord) -> None:
+    body = "\n".join(json.dumps(new_record()) for _ in range(3)) + "\n"
+    headers = {"Content-Type": "application/x-ndjson", "Prefer": "wait=60"}
+    accepted = app.http.post("/api/businesses/batch", content=body, headers=headers)
+    assert accepted.status_code == 200
+    assert accepted.json()["batch"]["tally"]["posted"] == 3
+
+
+def test_with_skip_invalid_the_good_records_are_posted_and_the_others_named(app: Caller, new_record: NewRecord) -> None:
+    records = [new_record(), {"name": "x"}, new_record()]
+    headers = {"Prefer": "wait=60"}
+    accepted = app.http.post("/api/businesses/batch?skip_invalid=true", json=records, headers=headers)
+    assert accepted.json()["batch"]["tally"]["posted"] == 2
+    assert {error["index"] for error in accepted.json()["skipped"]} == {1}
+
+
+def test_a_repeated_batch_under_one_idempotency_key_is_one_operation_even_rounds_later(
+    app: Caller, sandbox: Sandbox, new_record: NewRecord
+) -> None:
+    records = [new_record() for _ in range(5)]
+    sandbox.disturb(records={records[0]["registration_number"]: [{"status": 503}]})
+    key = {"Idempotency-Key": records[0]["registration_number"]}
+    first = app.start_batch(records, **key)
+    assert app.end(first)["attempt"] == 2
+    assert app.start_batch(records, **key) == first
+    assert app.http.post("/api/businesses/batch", json=records[:4], headers=key).status_code == 422
+    assert app.http.post("/api/businesses", json=records[0], headers=key).status_code == 422
+
+
+def test_a_batch_that_sleeps_between_rounds_is_cancelled_at_once(
+    app: Caller, sandbox: Sandbox, new_record: NewRecord
+) -> None:
+    sandbox.disturb(rates={"503": 1.0}, retry_after=600)
+    operation_id = app.start_batch([new_record() for _ in range(3)])
+    app.until(operation_id, lambda operation: operation["state"] == "deferred")
+    app.http.post(f"/api/businesses/operations/{operation_id}/cancel").raise_for_status()
+    ended = app.end(operation_id)
+    assert (ended["state"], ended["batch"]["tally"]["cancelled"]) == ("cancelled", 3)

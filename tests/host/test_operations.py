@@ -1,0 +1,102 @@
+"""Operations are cancelled, retried, listed and looked up."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.sandboxed import NewRecord, Sandbox
+
+from .conftest import Caller
+
+
+def test_a_single_deferred_record_is_cancelled_and_can_be_retried(
+    app: Caller, sandbox: Sandbox, new_record: NewRecord
+) -> None:
+    record = new_record()
+    refused = {"status": 503, "retry_after": 600}
+    sandbox.disturb(records={record["registration_number"]: [refused]})
+    before = sandbox.stats()
+    operation_id = app.start(record)
+    app.until(operation_id, lambda operation: operation["state"] == "deferred")
+    app.http.post(f"/api/businesses/operations/{operation_id}/cancel").raise_for_status()
+    assert app.end(operation_id)["state"] == "cancelled"
+    assert app.http.post(f"/api/businesses/operations/{operation_id}/cancel").status_code == 409
+
+    corrected = app.http.post(f"/api/businesses/operations/{operation_id}/retry", json=new_record())
+    assert corrected.status_code == 409  # the API may have stored the first one
+    assert app.http.post(f"/api/businesses/operations/{operation_id}/retry").status_code == 202
+    assert app.end(operation_id)["state"] == "posted"
+    assert sandbox.stats()["stored"] - before["stored"] == 1
+    assert app.http.post(f"/api/businesses/operations/{operation_id}/retry").status_code == 409
+
+
+def test_a_rejected_record_is_corrected_and_posted_under_the_same_operation(app: Caller, new_record: NewRecord) -> None:
+    record = new_record()
+    operation_id = app.start({**record, "country": "AQ"})
+    assert app.end(operation_id)["state"] == "rejected"
+    assert app.http.post(f"/api/businesses/operations/{operation_id}/retry", json=record).status_code == 202
+    posted = app.until(operation_id, lambda operation: operation["state"] == "posted")
+    assert posted["outcome"]["business"]["country"] == "DE"
+
+
+def test_operations_are_listed_by_state_and_time_the_latest_first(app: Caller, new_record: NewRecord) -> None:
+    since = datetime.now(UTC) - timedelta(seconds=2)  # the engine tells whole seconds
+    posted, rejected = app.start(new_record()), app.start({**new_record(), "country": "AQ"})
+    batch = app.start_batch([new_record() for _ in range(3)])
+    for operation_id in (posted, rejected, batch):
+        app.end(operation_id)
+
+    def listed(**query: str) -> list[str]:
+        found = app.http.get("/api/businesses/operations", params={"since": since.isoformat(), **query})
+        operations = found.raise_for_status().json()["operations"]
+        times = [operation["created_at"] for operation in operations]
+        assert times == sorted(times, reverse=True)
+        return [operation["id"] for operation in operations]
+
+    assert {posted, rejected, batch} <= set(listed())
+    assert rejected in listed(state="rejected")
+    assert not {posted, batch} & set(listed(state="rejected"))
+    assert listed(since=(datetime.now(UTC) + timedelta(hours=1)).isoformat()) == []
+
+
+def test_an_unchanged_operation_is_a_304(app: Caller, new_record: NewRecord) -> None:
+    operation_id = app.start(new_record())
+    app.end(operation_id)
+    seen = app.http.get(f"/api/businesses/operations/{operation_id}")
+    etag = {"If-None-Match": seen.headers["ETag"]}
+    again = app.http.get(f"/api/businesses/operations/{operation_id}", headers=etag)
+    assert (again.status_code, again.content) == (304, b"")
+
+
+# What follows sends nothing that would be stored, so that it can be asked of any app.
+
+
+def test_the_list_of_operations_is_answered_by_the_list(app: Caller) -> None:
+    found = app.http.get("/api/businesses/operations").raise_for_status().json()
+    assert found["page"] == 1
+    assert isinstance(found["operations"], list)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [{"state": "lost"}, {"page": "0"}, {"page": "x"}, {"since": "yesterday"}, {"since": "0001-01-01T00:00+23:00"}],
+)
+def test_a_bad_query_is_a_400_that_names_the_parameter(app: Caller, query: dict[str, str]) -> None:
+    refused = app.http.get("/api/businesses/operations", params=query)
+    assert refused.status_code == 400
+    assert next(iter(query)) in refused.json()["detail"]
+
+
+def test_an_operation_that_is_not_there_is_a_404_with_problem_details(app: Caller) -> None:
+    for action in ("", "/results"):
+        answer = app.http.get(f"/api/businesses/operations/unknown{action}")
+        assert (answer.status_code, answer.headers["Content-Type"]) == (404, "application/problem+json")
+    for action in ("/cancel", "/retry"):
+        answer = app.http.post(f"/api/businesses/operations/unknown{action}")
+        assert (answer.status_code, answer.headers["Content-Type"]) == (404, "application/problem+json")
+
+
+def test_the_interface_describes_itself(app: Caller) -> None:
+    document = app.http.get("/api/openapi.json").raise_for_status().json()
+    assert document["openapi"].startswith("3.1")
+    assert {"/businesses", "/businesses/batch", "/businesses/operations/{id}"} <= document["paths"].keys()
