@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devhost.schedules import NEVER, ScheduleError, read_schedule
@@ -137,6 +137,7 @@ def fields(low: int, high: int, names: str = "") -> st.SearchStrategy[FieldText]
     return lists.map(lambda parts: (",".join(text for text, _ in parts), set().union(*(values for _, values in parts))))
 
 
+@settings(deadline=None)  # a busy machine is no mistake
 @given(
     given_fields=st.tuples(
         fields(0, 59), fields(0, 59), fields(0, 23), fields(1, 31), fields(1, 12, MONTHS), fields(0, 6, DAYS)
