@@ -14,10 +14,11 @@ from pathlib import Path
 from devhost.host import Host, PortTakenError, listen
 from devhost.keys import Keys
 from devhost.routes import RouteError
+from devhost.schedules import ScheduleError
 from devhost.settings import SettingsError, read_host_settings, read_local_settings
 from devhost.store import StateError
 from devhost.watch import run_watched
-from devhost.worker import ACTIVITY, APP_MODULE, ENTITY, HTTP, ORCHESTRATION, AppLoadError
+from devhost.worker import ACTIVITY, APP_MODULE, ENTITY, HTTP, ORCHESTRATION, TIMER, AppLoadError
 
 _EXIT_FAILED = 1
 _EXIT_PORT_TAKEN = 2
@@ -60,7 +61,7 @@ def main() -> int:
     except PortTakenError as error:
         print(f"devhost: {error}", file=sys.stderr)
         return _EXIT_PORT_TAKEN
-    except (AppLoadError, SettingsError, StateError, RouteError) as error:
+    except (AppLoadError, SettingsError, StateError, RouteError, ScheduleError) as error:
         if isinstance(error, AppLoadError) and error.traceback:
             print(error.traceback, file=sys.stderr)
         print(f"devhost: {error}", file=sys.stderr)
@@ -108,8 +109,10 @@ def _print_functions(host: Host) -> None:
         print(f"\t{http.function.name}: [{methods}] {host.url}/{http.route.template}\n")
     others = sorted((one for one in functions if one.kind != HTTP or one.disabled), key=lambda one: one.name)
     for function in others:
-        print(f"\t{function.name}: {function.kind}{' (disabled)' if function.disabled else ''}\n")
-    idle = [one.name for one in others if one.kind not in (HTTP, ORCHESTRATION, ACTIVITY, ENTITY)]
+        timer = host.timers.by_name.get(function.name.lower())
+        more = " (disabled)" if function.disabled else f" {timer}" if timer is not None else ""
+        print(f"\t{function.name}: {function.kind}{more}\n")
+    idle = [one.name for one in others if one.kind not in (HTTP, ORCHESTRATION, ACTIVITY, ENTITY, TIMER)]
     if idle:
         print(f"Not triggered by this host, run them with POST /admin/functions/NAME: {', '.join(idle)}\n")
 

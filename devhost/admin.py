@@ -11,8 +11,9 @@ from aiohttp import web
 
 from devhost.protocol import RpcHttp, TypedData
 from devhost.settings import HostSettings
+from devhost.timers import Timers
 from devhost.triggers import json_of
-from devhost.worker import ACTIVITY, ENTITY, HTTP, ORCHESTRATION, Function, FunctionApp
+from devhost.worker import ACTIVITY, ENTITY, HTTP, ORCHESTRATION, TIMER, Function, FunctionApp
 
 # The version of the Functions host whose behaviour is emulated; editors ask for it.
 HOST_VERSION = "4.1044.400.0"
@@ -21,8 +22,9 @@ HOST_VERSION = "4.1044.400.0"
 class Admin:
     """The routes `host/status`, `host/ping`, `functions` and `functions/{name}`."""
 
-    def __init__(self, app: FunctionApp, settings: HostSettings) -> None:
+    def __init__(self, app: FunctionApp, timers: Timers, settings: HostSettings) -> None:
         self._app = app
+        self._timers = timers
         self._settings = settings
         self._started = time.monotonic()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -111,19 +113,18 @@ class Admin:
             return web.json_response({"Message": text}, status=400)
         task = asyncio.create_task(
             self._app.invoke(
-                function, _trigger_data(function, given), reason="This function was invoked by its admin URL"
+                function, self._trigger_data(function, given), reason="This function was invoked by its admin URL"
             )
         )
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return web.Response(status=202)
 
-
-def _trigger_data(function: Function, given: Any) -> TypedData:
-    text = given if isinstance(given, str) else json.dumps(given)
-    if function.kind == HTTP:
-        body = TypedData(bytes=b"" if given is None else text.encode())
-        return TypedData(http=RpcHttp(method="POST", url="", headers={}, params={}, query={}, body=body))
-    if function.kind == "timerTrigger":
-        return TypedData(json=json.dumps({"Schedule": {}, "ScheduleStatus": None, "IsPastDue": False}))
-    return TypedData(string=text if function.kind == ACTIVITY or given is not None else "")
+    def _trigger_data(self, function: Function, given: Any) -> TypedData:
+        text = given if isinstance(given, str) else json.dumps(given)
+        if function.kind == HTTP:
+            body = TypedData(bytes=b"" if given is None else text.encode())
+            return TypedData(http=RpcHttp(method="POST", url="", headers={}, params={}, query={}, body=body))
+        if function.kind == TIMER:
+            return self._timers.data(function)
+        return TypedData(string=text if function.kind == ACTIVITY or given is not None else "")

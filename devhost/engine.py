@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from devhost.clock import Clock, format_time, parse_time
+from devhost.clock import Clock, format_time, nap, parse_time
 from devhost.orchestration import COMPLETIONS, Command, EventType, OrchestrationError, Walk, unfinished_tasks
 from devhost.protocol import TypedData
 from devhost.settings import HostSettings
@@ -29,8 +29,6 @@ logger = logging.getLogger(__name__)
 _CACHED_EXECUTIONS = 1000
 # Timers that fire in one transaction.
 _TIMERS_AT_ONCE = 1000
-# The longest nap of the timer loop: a laptop that slept, or a clock that was set, is noticed after that long.
-_LONGEST_NAP = 60.0
 
 
 class App(Protocol):
@@ -360,12 +358,7 @@ class Engine:
             self.fire_timers()
             self._wake_timers.clear()
             due = self._store.next_due()
-            seconds = (parse_time(due) - self._clock.now()).total_seconds() if due else _LONGEST_NAP
-            try:
-                async with asyncio.timeout(max(0.001, min(seconds, _LONGEST_NAP))):
-                    await self._wake_timers.wait()
-            except TimeoutError:
-                continue
+            await nap(self._clock, parse_time(due) if due else None, self._wake_timers)
 
     def _take_due(self, now: str) -> list[str]:
         with self._store.transaction():

@@ -2,6 +2,7 @@
 
 import secrets
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,6 +17,7 @@ from devhost.keys import Keys
 from devhost.page import Page
 from devhost.settings import ADDRESS, LocalSettings, read_host_settings
 from devhost.store import Store
+from devhost.timers import Timers
 from devhost.triggers import MAX_BODY_BYTES, MAX_HEADER_BYTES, HttpTriggers, key_of
 from devhost.worker import APP_MODULE, FunctionApp
 
@@ -36,15 +38,16 @@ class Host:
 
     `app` is the app's folder (one per process), `state` the file that keeps orchestrations, `port` 0 any free port;
     a socket that listens already can take the place of a port.
-    `clock` tells durable time. With `enable_auth`, callers need keys, which are kept in `keys.json` beside the state.
-    `panel` names the module whose `devhost_panel()` the page shows.
-    Entering it raises `PortTakenError`, `AppLoadError`, `SettingsError`, `RouteError` or `StateError`.
+    `clock` tells durable time and that of timer triggers. With `enable_auth`, callers need keys, which are kept in
+    `keys.json` beside the state. `panel` names the module whose `devhost_panel()` the page shows.
+    Entering it raises `PortTakenError`, `AppLoadError`, `SettingsError`, `RouteError`, `ScheduleError` or `StateError`.
     """
 
     engine: Engine
     store: Store
     app: FunctionApp
     triggers: HttpTriggers
+    timers: Timers
 
     def __init__(
         self,
@@ -94,6 +97,7 @@ class Host:
         )
         await self._runner.setup()
         await web.SockSite(self._runner, listener).start()
+        self.timers.start(self.store)  # when the app's own HTTP functions answer
         return self
 
     async def __aexit__(
@@ -101,28 +105,41 @@ class Host:
     ) -> None:
         await self._runner.cleanup()
         await self._admin.close()
+        await self.timers.stop()
         await self.engine.stop()
         await self.app.close()
         self.store.close()
 
-    async def restart_engine(self, *, discard_state: bool = False) -> None:
-        """Forget all that is in flight and begin again from the state file, as after the end of the process."""
+    async def restart(self, *, while_down: Callable[[], None], discard_state: bool = False) -> None:
+        """Forget all that is in flight and begin again from the state file, as after the end of the process.
+
+        `while_down` is called between the end and the beginning.
+        """
+        await self.timers.stop()
         await self.engine.stop()
         self.store.close()
         if discard_state:
             self._state.unlink()
+        while_down()
         self._open_state()
         self.engine.start()
+        self.timers.start(self.store)
+
+    async def settle(self) -> None:
+        """Wait until nothing is left to do but to wait for time, events or callers."""
+        await self.timers.settle()
+        await self.engine.settle()
 
     def _open_state(self) -> None:
         settings = self._settings
         if self._enable_auth:
             self.keys = Keys.open(self._state.parent / "keys.json", self.app.functions)
         self.triggers = HttpTriggers(self.app, settings, self.keys)
+        self.timers = Timers(self.app, self._clock)
         self.store = Store(self._state)
         self.engine = Engine(self.store, self.app, self._clock, settings)
-        self._admin = Admin(self.app, settings)
-        self._page = Page(self.app, self.triggers, self.store, self._clock, self.keys, self._panel)
+        self._admin = Admin(self.app, self.timers, settings)
+        self._page = Page(self.app, self.triggers, self.timers, self.store, self._clock, self.keys, self._panel)
         query = {"taskHub": settings.hub_name, "connection": "AzureWebJobsStorage"}
         if self.keys is not None:
             query["code"] = self.keys.system

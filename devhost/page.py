@@ -24,6 +24,7 @@ from devhost.engine import child_id
 from devhost.keys import Keys
 from devhost.orchestration import COMPLETIONS, FAILURES, SCHEDULING, Event, EventType
 from devhost.store import Instance, Store
+from devhost.timers import Timers
 from devhost.triggers import HttpTriggers, key_of
 from devhost.worker import FunctionApp
 
@@ -67,11 +68,19 @@ class Page:
     """
 
     def __init__(
-        self, app: FunctionApp, triggers: HttpTriggers, store: Store, clock: Clock, keys: Keys | None, panel: str
+        self,
+        app: FunctionApp,
+        triggers: HttpTriggers,
+        timers: Timers,
+        store: Store,
+        clock: Clock,
+        keys: Keys | None,
+        panel: str,
     ) -> None:
         self._app = app
         self._panel_module = panel
         self._triggers = triggers
+        self._timers = timers
         self._store = store
         self._clock = clock
         self._keys = keys
@@ -102,6 +111,7 @@ class Page:
             "with_keys": self._keys is not None,
             "http_functions": http,
             "other_functions": [self._app.functions[name] for name in sorted(others)],
+            "timers": {timer.function.name: timer for timer in self._timers.by_name.values()},
             "state": state,
             "counts": [("", sum(counts.values())), *sorted(counts.items())],
             "instances": found[:_PAGE_SIZE],

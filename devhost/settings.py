@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from devhost.clock import parse_time_span
+
 ADDRESS = "127.0.0.1"
 DEFAULT_PORT = 7071
 
@@ -17,8 +19,6 @@ _CONCURRENCY = 10 * (os.cpu_count() or 1)
 
 # Strings, so that what looks like a comment inside them stays, and comments.
 _STRING_OR_COMMENT = re.compile(r'("(?:\\.|[^"\\])*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
-
-_TIME_SPAN = re.compile(r"(?:(\d+)\.)?(\d+):(\d+):(\d+(?:\.\d+)?)")
 
 _LOG_LEVELS = {
     "trace": logging.DEBUG,
@@ -156,7 +156,7 @@ def _duration(text: str | None) -> float | None:
     """Seconds of a .NET TimeSpan such as `00:05:00` or `1.00:00:00`; `-1` and nothing mean no limit."""
     if text in (None, "-1"):
         return None
-    if (found := _TIME_SPAN.fullmatch(str(text))) is None:
-        raise ValueError(f"functionTimeout must be a time such as 00:05:00, or -1, not {text!r}")
-    days, hours, minutes, seconds = (float(part or 0) for part in found.groups())
-    return days * 86400 + hours * 3600 + minutes * 60 + seconds
+    try:
+        return parse_time_span(str(text)).total_seconds()
+    except ValueError as error:
+        raise ValueError(f"functionTimeout must be a time such as 00:05:00, or -1, not {text!r}") from error

@@ -1,4 +1,4 @@
-"""Keeps instances, histories, messages, work and timers in one SQLite file."""
+"""Keeps instances, histories, messages, work, timers and the runs of timer triggers in one SQLite file."""
 
 import json
 import sqlite3
@@ -11,7 +11,7 @@ from typing import Any
 
 # Marks the file as this host's ("devh"), and counts the changes of what is in it; any other file is refused.
 _APPLICATION_ID = 0x64657668
-_VERSION = 2
+_VERSION = 3
 
 _SCHEMA = f"""
 BEGIN;
@@ -62,6 +62,12 @@ CREATE TABLE timers (
     PRIMARY KEY (instance_id, task_id)
 ) WITHOUT ROWID;
 CREATE INDEX timers_by_due ON timers (due);
+CREATE TABLE schedules (            -- of timer triggers
+    function TEXT PRIMARY KEY,
+    last TEXT NOT NULL,             -- when it ran
+    next TEXT NOT NULL,             -- when it is due
+    updated TEXT NOT NULL           -- the moment after which that is the first occurrence
+) WITHOUT ROWID;
 PRAGMA application_id = {_APPLICATION_ID};
 PRAGMA user_version = {_VERSION};
 COMMIT;
@@ -325,6 +331,19 @@ class Store:
             "DELETE FROM timers WHERE instance_id = ? AND task_id = ?", [(row[0], row[1]) for row in rows]
         )
         return rows
+
+    # Timer triggers
+
+    def schedule(self, function: str) -> tuple[str, str, str] | None:
+        """When a function ran last, is due next, and the moment from which that was computed."""
+        row: tuple[str, str, str] | None = self._database.execute(
+            "SELECT last, next, updated FROM schedules WHERE function = ?", (function,)
+        ).fetchone()
+        return row
+
+    def save_schedule(self, function: str, last: str, due: str, updated: str) -> None:
+        """Write down when a function ran last and is due next."""
+        self._database.execute("INSERT OR REPLACE INTO schedules VALUES (?, ?, ?, ?)", (function, last, due, updated))
 
     # Everything
 

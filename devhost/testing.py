@@ -16,9 +16,9 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ class Status:
 
 
 class Held:
-    """Invocations of an activity that wait before they begin. Until then they count as settled."""
+    """Invocations of a function that wait before they begin. Until then they count as settled."""
 
     def __init__(self) -> None:
         self._reached = threading.Event()
@@ -56,7 +56,7 @@ class Held:
     def wait(self, patience: float = PATIENCE) -> None:
         """Wait until an invocation is held. Raises `TimeoutError` after `patience` seconds."""
         if not self._reached.wait(patience):
-            raise TimeoutError("the activity was not called")
+            raise TimeoutError("the function was not called")
 
     async def pass_through(self) -> None:
         """Hold an invocation until the release."""
@@ -73,7 +73,7 @@ class RunningHost:
 
     def __init__(self, host: Host, clock: ManualClock, loop: asyncio.AbstractEventLoop) -> None:
         self.invocations: Counter[str] = Counter()
-        """How often each activity was called since the start of the test, lost results included."""
+        """How often each activity and timer function was called since the start of the test, lost results included."""
         self._host = host
         self._clock = clock
         self._loop = loop
@@ -87,7 +87,7 @@ class RunningHost:
 
     @property
     def now(self) -> datetime:
-        """The durable time."""
+        """The durable time, which is also the time of timer triggers."""
         return self._clock.now()
 
     def start(self, orchestrator: str, value: Any = None, *, instance_id: str | None = None) -> str:
@@ -121,14 +121,18 @@ class RunningHost:
         return self._call(self._wait(instance_id, until, skip_timers=skip_timers), patience)
 
     def settle(self, patience: float = PATIENCE) -> None:
-        """Wait until the engine has nothing left to do but to wait for time, events or callers."""
-        self._call(self._host.engine.settle(), patience)
+        """Wait until the host has nothing left to do but to wait for time, events or callers."""
+        self._call(self._host.settle(), patience)
 
     def advance(self, seconds: float) -> None:
-        """Move durable time forward, fire the timers that are due then, and settle."""
-        self._clock.advance(seconds)
-        self._on_loop(self._host.engine.fire_timers)
-        self.settle()
+        """Move durable time forward, fire the timers that are due then, and settle.
+
+        On the way, time halts at each moment for which a timer trigger is due, until what comes of it has settled.
+        """
+        goal = self.now + timedelta(seconds=seconds)
+        self._call(self._move(goal))
+        while self.now < goal:
+            self._call(self._move(goal))
 
     def history(self, instance_id: str) -> list[dict[str, Any]]:
         """The events of an orchestration's current execution, in the durable protocol's form."""
@@ -143,41 +147,74 @@ class RunningHost:
         self._lost[activity.lower()] += times
 
     @contextmanager
-    def held(self, activity: str) -> Iterator[Held]:
-        """Hold all calls of an activity before they begin, until the end of the `with` block."""
-        held = self._held[activity.lower()] = Held()
+    def held(self, function: str) -> Iterator[Held]:
+        """Hold all calls of an activity or a timer function before they begin, until the end of the `with` block."""
+        held = self._held[function.lower()] = Held()
         try:
             yield held
         finally:
-            self._held.pop(activity.lower(), None)
+            self._held.pop(function.lower(), None)
             self._loop.call_soon_threadsafe(held.release)
 
-    def restart(self) -> None:
-        """Drop all that is in flight and go on from the state on disk, as after the sudden end of the process."""
-        self._call(self._restart(discard_state=False))
+    def restart(self, *, seconds_down: float = 0.0) -> None:
+        """Drop all that is in flight and go on from the state on disk, as after the sudden end of the process.
+
+        Durable time moves forward by `seconds_down` meanwhile, so that the next start finds what was missed.
+        """
+        self._call(self._restart(while_down=lambda: self._clock.advance(seconds_down)))
 
     def reset(self) -> None:
         """Begin with an empty state, without faults."""
-        self._call(self._restart(discard_state=True))
+        self._call(self._restart(discard_state=True, while_down=self._forget))
+
+    def _forget(self) -> None:
         self._lost.clear()
         self._held.clear()
         self.invocations.clear()
 
-    async def _restart(self, *, discard_state: bool) -> None:
-        await self._host.restart_engine(discard_state=discard_state)
+    async def _restart(self, *, discard_state: bool = False, while_down: Callable[[], None]) -> None:
+        await self._host.restart(discard_state=discard_state, while_down=while_down)
+        self._surround()
+
+    def _surround(self) -> None:
+        """Stand around all that the host runs from now on."""
         self._host.engine.around_activity = self._around_activity
+        self._host.timers.around_run = self._around_run
 
     async def _around_activity(self, activity: Activity, invoke: Callable[[], Awaitable[Outcome]]) -> Outcome:
+        outcome = await self._counted(activity.name, self._host.engine.idling, invoke)
         name = activity.name.lower()
-        if (held := self._held.get(name)) is not None:
-            with self._host.engine.idling():
-                await held.pass_through()
-        self.invocations[activity.name] += 1
-        outcome = await invoke()
         if outcome.error is None and self._lost[name] > 0:
             self._lost[name] -= 1
             raise ResultLostError
         return outcome
+
+    async def _around_run(self, function: str, invoke: Callable[[], Awaitable[Outcome]]) -> Outcome:
+        return await self._counted(function, self._host.timers.idling, invoke)
+
+    async def _counted(
+        self,
+        function: str,
+        idling: Callable[[], AbstractContextManager[None]],
+        invoke: Callable[[], Awaitable[Outcome]],
+    ) -> Outcome:
+        if (held := self._held.get(function.lower())) is not None:
+            with idling():
+                await held.pass_through()
+        self.invocations[function] += 1
+        return await invoke()
+
+    async def _move(self, goal: datetime) -> None:
+        """Move durable time to the next moment for which a timer trigger is due, or to the goal, and fire what is due.
+
+        The durable timers that are due fire first, so that a timer function finds what came of them.
+        """
+        due = self._host.timers.next_due()
+        self._clock.advance_to(goal if due is None else min(due, goal))
+        self._host.engine.fire_timers()
+        await self._host.engine.settle()
+        self._host.timers.fire()
+        await self._host.settle()
 
     async def _wait(self, instance_id: str, until: Callable[[Status], bool] | None, *, skip_timers: bool) -> Status:
         def satisfied(instance: Instance) -> bool:
@@ -186,15 +223,14 @@ class RunningHost:
         engine = self._host.engine
         try:
             while skip_timers:
-                await engine.settle()
+                await self._host.settle()
                 instance = engine.require(instance_id)
                 if satisfied(instance):
                     return _status(instance)
                 due = self._host.store.next_due()
                 if due is None:
                     raise TimeoutError(f"no timer will help: {self._describe(instance_id)}")
-                self._clock.advance_to(parse_time(due))
-                engine.fire_timers()
+                await self._move(parse_time(due))
             return _status(await engine.wait(instance_id, satisfied))
         except asyncio.CancelledError:
             raise TimeoutError(f"gave up waiting: {self._describe(instance_id)}") from None
@@ -225,7 +261,7 @@ class RunningHost:
             try:
                 return await task
             except asyncio.CancelledError:
-                raise TimeoutError(f"orchestrations were still busy after {patience:g} s") from None
+                raise TimeoutError(f"orchestrations or timer functions were still busy after {patience:g} s") from None
 
         return asyncio.run_coroutine_threadsafe(limited(), self._loop).result()
 
@@ -241,7 +277,7 @@ def run_host(app: Path, state: Path, *, enable_auth: bool = False) -> Iterator[R
         try:
             async with Host(app, state=state, clock=clock, enable_auth=enable_auth) as host:
                 running = RunningHost(host, clock, asyncio.get_running_loop())
-                host.engine.around_activity = running._around_activity  # noqa: SLF001
+                running._surround()  # noqa: SLF001
                 started.set_result((running, stop))
                 await stop.wait()
         except BaseException as error:

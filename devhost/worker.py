@@ -26,6 +26,7 @@ ORCHESTRATION = "orchestrationTrigger"
 ACTIVITY = "activityTrigger"
 ENTITY = "entityTrigger"
 HTTP = "httpTrigger"
+TIMER = "timerTrigger"
 
 # The SDK appends the orchestrator's whole state, inputs included, to the message of an error after this mark.
 OUT_OF_PROC_MARK = "\n\n$OutOfProcData$:"
@@ -239,7 +240,7 @@ def _function(indexed: Any) -> Function:
     bindings.remove(trigger)
     for one in bindings:
         if one["type"] not in _SERVED_BINDINGS:
-            text = "The binding '%s' (%s) of '%s' is ignored: this host knows HTTP and durable functions only"
+            text = "The binding '%s' (%s) of '%s' is ignored: this host knows HTTP, durable functions and timers only"
             logger.warning(text, one["name"], one["type"], indexed.name)
     return Function(
         indexed.name, indexed.function_id, indexed.script_file, trigger, bindings, is_disabled(indexed.name)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -25,8 +26,71 @@ def test_it_prints_the_routes_and_where_it_listens(start_host: StartHost) -> Non
     assert f"echo: [GET,HEAD,POST] {host.url}/api/echo/{{word:alpha}}/{{number:int?}}" in host.banner
     assert f"answer: [ALL] {host.url}/api/answer" in host.banner
     assert "greet: orchestrationTrigger" in host.banner
-    assert any("nightly" in line and "POST /admin/functions/NAME" in line for line in host.banner)
     assert host.banner[-1] == f"Listening on {host.url}"
+
+
+def test_it_prints_the_schedule_and_the_next_run_of_a_timer(start_host: StartHost) -> None:
+    banner = "\n".join(start_host("kitchen").banner)
+
+    assert re.search(r"nightly: timerTrigger 0 0 3 \* \* \*, next at \d{4}-\d\d-\d\d 03:00:00 UTC", banner)
+    assert "Not triggered by this host" not in banner
+
+
+def test_it_names_what_it_does_not_trigger(start_host: StartHost, tmp_path: Path) -> None:
+    (tmp_path / "function_app.py").write_text(
+        "import azure.functions as func\n"
+        "app = func.FunctionApp()\n"
+        "@app.queue_trigger('message', 'orders', 'Storage')\n"
+        "def order(message: func.QueueMessage) -> None: ...\n"
+    )
+
+    hint = "Not triggered by this host, run them with POST /admin/functions/NAME: order"
+    assert hint in start_host(tmp_path).banner
+
+
+@pytest.mark.parametrize(
+    ("schedule", "complaint"),
+    [
+        ("0 0 25 * * *", "the schedule '0 0 25 * * *' of 'sweep' can't be used: its hour must be 0 to 23, not 25"),
+        (
+            "%SWEEP%",
+            "the schedule '%SWEEP%' of 'sweep' can't be used: the setting SWEEP that it names is not set",
+        ),
+    ],
+)
+def test_a_schedule_that_can_not_be_read_is_one_line_and_status_1(
+    start_host: StartHost, tmp_path: Path, schedule: str, complaint: str
+) -> None:
+    (tmp_path / "function_app.py").write_text(
+        "import azure.functions as func\n"
+        "app = func.FunctionApp()\n"
+        f"@app.timer_trigger('timer', {schedule!r})\n"
+        "def sweep(timer: func.TimerRequest) -> None: ...\n"
+    )
+
+    status, errors = start_host(tmp_path).stop()
+
+    assert status == 1
+    assert errors.splitlines()[-1] == f"devhost: {complaint}"
+
+
+def test_a_timer_runs_at_once_when_it_is_asked_to(start_host: StartHost) -> None:
+    host = start_host("clockwork", environment={"DEVHOST_TEST_INTERVAL": "00:40:00"})
+    host.read_until("at_first ran")
+
+    assert host.client.post("/admin/functions/at_first", json={}).status_code == 202
+    assert host.read_until("at_first ran") == ["at_first ran"]
+
+
+def test_a_disabled_timer_does_not_fire(start_host: StartHost) -> None:
+    environment = {"DEVHOST_TEST_INTERVAL": "00:00:00.02", "AzureWebJobs.often.Disabled": "1"}
+    host = start_host("clockwork", environment=environment)
+    host.read_until("at_first ran")
+    _, log = host.stop()
+
+    assert "often: timerTrigger (disabled)" in host.banner
+    assert "Executing 'Functions.at_first' (Reason='Timer fired at " in log
+    assert "'Functions.often'" not in log
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import uuid
 from collections.abc import AsyncIterator
 from html import unescape
@@ -43,6 +44,12 @@ def test_every_function_is_shown_with_its_way_to_be_called(kitchen: httpx.Client
     assert 'value="/api/echo/{word:alpha}/{number:int?}"' in text
     assert f'value="{WEBHOOKS}/orchestrators/greet"' in text
     assert 'value="/admin/functions/nightly"' in text
+
+
+def test_a_timer_is_shown_with_its_schedule_and_its_next_run(kitchen: httpx.Client) -> None:
+    shown = r'<code id="about-nightly" data-live>timer 0 0 3 \* \* \*, next at \d{4}-\d\d-\d\d 03:00:00 UTC</code>'
+
+    assert re.search(shown, page(kitchen))
 
 
 def test_what_the_app_tells_of_itself_is_shown_and_escaped(kitchen: httpx.Client) -> None:

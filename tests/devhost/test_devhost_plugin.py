@@ -1,5 +1,6 @@
 """The pytest plugin, in a pytest of its own, since a process can load one app only."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -77,23 +78,89 @@ def test_impatience_says_what_is_awaited(devhost: RunningHost) -> None:
         devhost.wait(instance_id, patience=0.01)
 """
 
+TIMER_TESTS = """
+from datetime import datetime
+import pytest
+from devhost.testing import RunningHost
+from function_app import seen
 
-def test_the_plugin_offers_a_host_under_the_tests_control(tmp_path: Path) -> None:
-    (tmp_path / "conftest.py").write_text('pytest_plugins = ["devhost.testing"]\n')
-    (tmp_path / "test_with_plugin.py").write_text(TESTS)
-    (tmp_path / "pytest.ini").write_text(
-        f"[pytest]\npythonpath = {ROOT}\ndevhost_app = {APPS / 'kitchen'}\nfilterwarnings = error\n"
+HOUR = 3600
+
+@pytest.fixture(autouse=True)
+def midnight(devhost: RunningHost) -> None:
+    now = devhost.now
+    devhost.advance(86_400 - 3600 * now.hour - 60 * now.minute - now.second - now.microsecond / 1e6)
+    devhost.invocations.clear()
+    seen.clear()
+
+def test_time_that_moves_fires_what_is_due_in_order(devhost: RunningHost) -> None:
+    devhost.advance(2 * HOUR)
+    due = [datetime.fromisoformat(timer.schedule_status["Next"]) for _, timer in seen]
+    assert due == sorted(due)
+    assert devhost.invocations == {"hourly": 2, "often": 3}
+
+def test_a_function_reads_its_schedule_and_status(devhost: RunningHost) -> None:
+    devhost.advance(HOUR)
+    (timer,) = (timer for name, timer in seen if name == "hourly")
+    assert timer.past_due is False
+    assert timer.schedule == {"AdjustForDST": True}
+    assert timer.schedule_status["Next"] == devhost.now.isoformat()
+
+def test_what_was_missed_while_the_host_was_down_is_made_up_for_once(devhost: RunningHost) -> None:
+    devhost.restart(seconds_down=5 * HOUR + 60)
+    devhost.settle()
+    assert [timer.past_due for name, timer in seen if name == "hourly"] == [True]
+
+def test_a_timer_runs_at_every_start(devhost: RunningHost) -> None:
+    devhost.restart()
+    devhost.settle()
+    assert devhost.invocations["at_first"] == 1
+
+def test_what_a_timer_starts_is_waited_for(devhost: RunningHost) -> None:
+    devhost.advance(12 * HOUR)
+    assert devhost.status("today's").output == "eaten"
+
+def test_a_run_that_lasts_does_not_overlap_with_the_next(devhost: RunningHost) -> None:
+    with devhost.held("hourly") as held:
+        devhost.advance(5 * HOUR)
+        held.wait()
+        assert devhost.invocations["hourly"] == 0
+        assert devhost.invocations["often"] > 5
+    devhost.settle()
+    assert devhost.invocations["hourly"] == 2
+
+def test_timers_fire_while_durable_timers_are_skipped(devhost: RunningHost) -> None:
+    assert devhost.wait(devhost.start("nap"), skip_timers=True).output == "rested"
+    assert devhost.invocations["hourly"] == 2
+"""
+
+
+def run_tests(folder: Path, app: str, tests: str) -> None:
+    """Run tests with the plugin for one of the apps; all of them must pass."""
+    (folder / "conftest.py").write_text('pytest_plugins = ["devhost.testing"]\n')
+    (folder / "test_with_plugin.py").write_text(tests)
+    (folder / "pytest.ini").write_text(
+        f"[pytest]\npythonpath = {APPS / app} {ROOT}\ndevhost_app = {APPS / app}\nfilterwarnings = error\n"
         "asyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n"
     )
 
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
-        cwd=tmp_path,
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=50,
         check=False,
+        env={**os.environ, "DEVHOST_TEST_INTERVAL": "00:40:00"},
     )
 
     assert run.returncode == 0, run.stdout + run.stderr
-    assert "11 passed" in run.stdout
+    assert f"{tests.count('def test_')} passed" in run.stdout
+
+
+def test_the_plugin_offers_a_host_under_the_tests_control(tmp_path: Path) -> None:
+    run_tests(tmp_path, "kitchen", TESTS)
+
+
+def test_the_plugin_moves_time_over_the_schedules_of_timers(tmp_path: Path) -> None:
+    run_tests(tmp_path, "clockwork", TIMER_TESTS)

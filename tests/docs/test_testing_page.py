@@ -48,9 +48,10 @@ def test_four_files_and_devhost_are_all_that_a_test_needs(folder: Path) -> None:
     assert [line.partition(" in ")[0] for line in printed] == [line.partition(" in ")[0] for line in SHOWN[1:]]
 
 
-def test_the_async_test_passes(folder: Path) -> None:
-    (folder / "test_async.py").write_text(FILES["test_async.py"])
-    assert "1 passed" in run(folder, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_async.py")
+@pytest.mark.parametrize(("file", "passed"), [("test_async.py", 1), ("test_report.py", 2)])
+def test_the_other_tests_pass_beside_the_four_files(folder: Path, file: str, passed: int) -> None:
+    (folder / file).write_text(FILES[file])
+    assert f"{passed} passed" in run(folder, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", file)
 
 
 def test_the_script_prints_what_the_page_shows(folder: Path) -> None:
@@ -60,7 +61,7 @@ def test_the_script_prints_what_the_page_shows(folder: Path) -> None:
 
 
 def test_no_other_code_on_the_page_is_neither_run_nor_quoted() -> None:
-    assert FILES.keys() == {*FOUR_FILES, "test_async.py", "year.py"}
+    assert FILES.keys() == {*FOUR_FILES, "test_async.py", "test_report.py", "year.py"}
 
 
 @pytest.mark.parametrize("block", QUOTED, ids=lambda block: block.text.splitlines()[0])
