@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devhost.testing import RunningHost
@@ -74,6 +74,7 @@ async def test_a_backlog_of_100_000_is_worked_off_over_several_nights_each_withi
     assert 1 < nights < 20
 
 
+@settings(max_examples=30, deadline=None)
 @given(per_day=st.integers(1, 300), days=st.integers(1, 100), per_second=st.sampled_from([5.0, 20.0, 200.0]))
 async def test_every_night_there_is_less_until_nothing_is_left(per_day: int, days: int, per_second: float) -> None:
     backlog = Backlog(per_day, days, per_second=per_second)

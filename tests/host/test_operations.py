@@ -68,6 +68,24 @@ def test_an_unchanged_operation_is_a_304(app: Caller, new_record: NewRecord) -> 
     assert (again.status_code, again.content) == (304, b"")
 
 
+def test_what_has_ended_is_erased_with_its_parts_and_what_runs_is_not(
+    app: Caller, sandbox: Sandbox, new_record: NewRecord
+) -> None:
+    record = new_record()
+    sandbox.disturb(records={record["registration_number"]: [{"status": 503, "retry_after": 600}]})
+    running = app.start(record)
+    ended = [app.start(new_record()), app.start_batch([new_record() for _ in range(150)])]
+    for operation_id in ended:
+        app.end(operation_id)
+        assert app.http.delete(f"/api/businesses/operations/{operation_id}").status_code == 204
+        assert app.http.get(f"/api/businesses/operations/{operation_id}").status_code == 404
+        assert app.http.delete(f"/api/businesses/operations/{operation_id}").status_code == 404
+    assert app.http.delete(f"/api/businesses/operations/{running}").status_code == 409
+    app.until(running, lambda operation: operation["state"] == "deferred")
+    app.http.post(f"/api/businesses/operations/{running}/cancel").raise_for_status()
+    app.end(running)
+
+
 # What follows sends nothing that would be stored, so that it can be asked of any app.
 
 
@@ -91,6 +109,8 @@ def test_an_operation_that_is_not_there_is_a_404_with_problem_details(app: Calle
     for action in ("", "/results"):
         answer = app.http.get(f"/api/businesses/operations/unknown{action}")
         assert (answer.status_code, answer.headers["Content-Type"]) == (404, "application/problem+json")
+    erased = app.http.delete("/api/businesses/operations/unknown")
+    assert (erased.status_code, erased.headers["Content-Type"]) == (404, "application/problem+json")
     for action in ("/cancel", "/retry"):
         answer = app.http.post(f"/api/businesses/operations/unknown{action}")
         assert (answer.status_code, answer.headers["Content-Type"]) == (404, "application/problem+json")
