@@ -4,6 +4,9 @@ RUN := .venv/bin/python -m
 INSTALLED := .venv/installed
 CHECKS := .venv-checks/installed
 BENCH := .venv-bench
+# Of `make package`: the version of Python on Azure (3.14 needs a .venv of 3.14), and where durable state is kept there.
+PYTHON_VERSION := 3.13
+DURABLE_BACKEND ?= storage
 
 .PHONY: help demo run sandbox test test-host soak bench check format package clean
 
@@ -53,10 +56,7 @@ format: $(INSTALLED) ## Format the code
 	$(RUN) ruff format .
 
 package: $(INSTALLED) ## Build what is deployed to Azure, dependencies included, as the folder package/
-	@rm -rf package
-	@$(RUN) dev.package package
-	@$(RUN) pip install --quiet --disable-pip-version-check --only-binary :all: \
-	  --target package/.python_packages/lib/site-packages -r package/requirements.txt
+	@$(RUN) dev.package --python-version $(PYTHON_VERSION) --backend $(DURABLE_BACKEND)
 
 clean: ## Remove everything that these commands made
 	rm -rf .venv .venv-checks .venv-bench package .devhost .mypy_cache .pytest_cache .ruff_cache .hypothesis

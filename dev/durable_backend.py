@@ -1,12 +1,9 @@
-"""Makes host.json name the durable backend that the infrastructure provides: `storage` or `durable-task-scheduler`.
+"""Makes the host.json of a package name the durable backend that the infrastructure provides.
 
 An app setting could override host.json for the Functions host, but not for the scale controller: that is told what
 host.json says, would look for work where none is, and never start an instance.
 """
 
-import argparse
-import json
-from pathlib import Path
 from typing import Any
 
 BACKENDS = ("storage", "durable-task-scheduler")
@@ -15,29 +12,14 @@ CONNECTION = "DURABLE_TASK_SCHEDULER_CONNECTION_STRING"
 
 
 def with_backend(host: dict[str, Any], backend: str) -> dict[str, Any]:
-    """The content of host.json with this backend instead of whatever it names.
+    """The content of host.json with this backend.
 
     Args:
-        host: The content of host.json.
-        backend: One of `BACKENDS`.
+        host: The content of the project's host.json, whose `storageProvider` has the options of the storage backend.
+        backend: One of `BACKENDS`; the scheduler knows none of those options.
     """
-    durable = {key: value for key, value in host["extensions"]["durableTask"].items() if key != "storageProvider"}
-    if backend == "durable-task-scheduler":
-        durable["storageProvider"] = {"type": "azureManaged", "connectionStringName": CONNECTION}
+    if backend == "storage":
+        return host
+    scheduler = {"type": "azureManaged", "connectionStringName": CONNECTION}
+    durable = host["extensions"]["durableTask"] | {"storageProvider": scheduler}
     return host | {"extensions": host["extensions"] | {"durableTask": durable}}
-
-
-def main() -> None:
-    """Rewrite a host.json, if it names another backend."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("backend", choices=BACKENDS)
-    parser.add_argument("host_json", nargs="?", type=Path, default=Path("host.json"))
-    arguments = parser.parse_args()
-    path: Path = arguments.host_json
-    host = json.loads(path.read_text(encoding="utf-8"))
-    if (changed := with_backend(host, arguments.backend)) != host:
-        path.write_text(json.dumps(changed, indent=2) + "\n", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

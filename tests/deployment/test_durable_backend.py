@@ -1,4 +1,4 @@
-"""host.json names the durable backend that the infrastructure provides."""
+"""The host.json of the package names the durable backend that the infrastructure provides."""
 
 import json
 import subprocess
@@ -6,38 +6,36 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from dev.durable_backend import BACKENDS, CONNECTION, with_backend
-
-HOST: dict[str, Any] = {"version": "2.0", "extensions": {"http": {}, "durableTask": {"hubName": "PostBusinessHub"}}}
+from dev.durable_backend import BACKENDS, CONNECTION
 
 
-def test_the_scheduler_is_named_beside_what_else_host_json_says() -> None:
-    changed = with_backend(HOST, "durable-task-scheduler")
-    assert changed["extensions"] == {
-        "http": {},
-        "durableTask": {
-            "hubName": "PostBusinessHub",
-            "storageProvider": {"type": "azureManaged", "connectionStringName": CONNECTION},
-        },
+def built_host(project: Path, backend: str) -> dict[str, Any]:
+    """The host.json of a package that is built for a backend."""
+    subprocess.run([sys.executable, "-m", "dev.package", "--backend", backend], cwd=project, check=True)
+    host: dict[str, Any] = json.loads((project / "package" / "host.json").read_text())
+    return host
+
+
+def test_storage_shows_again_after_a_minute_what_a_crashed_process_had_taken(project: Path) -> None:
+    durable = built_host(project, "storage")["extensions"]["durableTask"]
+    assert durable["storageProvider"] == {
+        "controlQueueVisibilityTimeout": "00:01:00",
+        "workItemQueueVisibilityTimeout": "00:01:00",
     }
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_there_is_a_way_back_to_storage(backend: str) -> None:
-    assert with_backend(with_backend(HOST, backend), "storage") == HOST
+def test_the_scheduler_gets_its_own_options_only_beside_what_else_host_json_says(project: Path) -> None:
+    host = built_host(project, "durable-task-scheduler")
+    scheduler = {"type": "azureManaged", "connectionStringName": CONNECTION}
+    assert host["extensions"]["durableTask"].pop("storageProvider") == scheduler
+    expected = json.loads((project / "host.json").read_text())
+    del expected["extensions"]["durableTask"]["storageProvider"]
+    assert host == expected
 
 
-def test_a_host_json_that_names_the_backend_already_is_left_as_it_is_written(tmp_path: Path, root: Path) -> None:
-    host = tmp_path / "host.json"
-    host.write_text(json.dumps(HOST))
-    written = host.read_text()
-    command = [sys.executable, "dev/durable_backend.py"]
-    subprocess.run([*command, "storage", host], cwd=root, check=True)
-    assert host.read_text() == written
-    subprocess.run([*command, "durable-task-scheduler", host], cwd=root, check=True)
-    assert json.loads(host.read_text()) == with_backend(HOST, "durable-task-scheduler")
+def test_backends_can_be_changed_to_and_fro(project: Path) -> None:
+    assert built_host(project, "storage") != built_host(project, "durable-task-scheduler")
+    assert built_host(project, "storage") == json.loads((project / "host.json").read_text())
 
 
 def test_backends_are_those_of_the_infrastructure(bicep: dict[str, Any], bicep_text: str) -> None:

@@ -133,7 +133,7 @@ def test_python_is_one_version_on_azure_in_the_build_and_here(bicep: dict[str, A
     runtime = resource(bicep, "modules/app.bicep", "site")["properties"]["functionAppConfig"]["runtime"]
     here = (root / ".python-version").read_text().strip()
     assert runtime == {"name": "python", "version": here}
-    assert f'python-version: "{here}"' in (root / ".github/workflows/deploy.yml").read_text()
+    assert f'PYTHON_VERSION: "{here}"' in (root / ".github/workflows/deploy.yml").read_text()
     assert f"devcontainers/python:{here}" in (root / ".devcontainer/devcontainer.json").read_text()
 
 

@@ -4,6 +4,7 @@ import ast
 import importlib.metadata
 import itertools
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -14,11 +15,10 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from dev.package import build, deployed_files
+from dev.package import DEPENDENCIES, compile_all, copy_code, pip_arguments
 
-TOP = {".funcignore", "constraints.txt", "function_app.py", "host.json", "requirements.txt", "shared"}
-DEPENDENCIES = Path(".python_packages/lib/site-packages")
-MAX_CODE_BYTES = 500_000
+TOP = {"constraints.txt", "function_app.py", "host.json", "requirements.txt", "shared"}
+MAX_CODE_BYTES = 800_000
 MAX_DEPENDENCIES_BYTES = 150_000_000
 
 IMPORT_EVERYTHING = """
@@ -29,6 +29,19 @@ for module in pkgutil.walk_packages(shared.__path__, "shared."):
     __import__(module.name)
 import azure.identity, jwt, cryptography
 print(json.dumps([function.get_function_name() for function in function_app.app.get_functions()]))
+"""
+
+IMPORT_COUNTING_COMPILATIONS = """
+import json, sys
+from importlib.machinery import SourceFileLoader
+sys.path[:0] = sys.argv[1:]
+compiled, compile_source = [], SourceFileLoader.source_to_code
+def source_to_code(self, data, path, **options):
+    compiled.append(str(path))
+    return compile_source(self, data, path, **options)
+SourceFileLoader.source_to_code = source_to_code
+import function_app
+print(json.dumps([[*sys.modules], compiled]))
 """
 
 
@@ -55,9 +68,20 @@ def deployed_distributions(root: Path) -> dict[str, importlib.metadata.Distribut
     return found
 
 
+def run_in(package: Path, code: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a process that has nothing but a package, and its dependencies if it has any, on its path."""
+    command = [sys.executable, "-I", "-S", "-B", "-c", code, str(package), str(package / DEPENDENCIES)]
+    return subprocess.run(command, cwd=package, env={}, capture_output=True, text=True, check=False)
+
+
+def run_builder(project: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "dev.package", *options]
+    return subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+
+
 @pytest.fixture(scope="module")
 def whole_package(package: Path, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package with its dependencies, as `make package` builds it: nothing that only developers need is in it."""
+    """The package as `make package` builds it, but for pip: its dependencies are copied from where the tests run."""
     whole = tmp_path_factory.mktemp("whole") / "package"
     shutil.copytree(package, whole)
     for distribution in deployed_distributions(root).values():
@@ -66,6 +90,7 @@ def whole_package(package: Path, root: Path, tmp_path_factory: pytest.TempPathFa
                 target = whole / DEPENDENCIES / file
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(str(file.locate()), target)
+    compile_all(whole)
     return whole
 
 
@@ -74,14 +99,7 @@ def size(folder: Path) -> int:
 
 
 def test_the_package_imports_with_the_deployed_requirements_only(whole_package: Path, root: Path) -> None:
-    importing = subprocess.run(
-        [sys.executable, "-I", "-S", "-B", "-c", IMPORT_EVERYTHING, whole_package, whole_package / DEPENDENCIES],
-        cwd=whole_package,
-        env={},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    importing = run_in(whole_package, IMPORT_EVERYTHING)
     assert importing.stderr == ""
     files = [root / "function_app.py", *(root / "shared" / "functions").glob("*.py")]
     declared = [re.findall(r"^(?:async )?def ([A-Z]\w+)", file.read_text(), re.MULTILINE) for file in files]
@@ -89,14 +107,7 @@ def test_the_package_imports_with_the_deployed_requirements_only(whole_package: 
 
 
 def test_without_a_deployed_requirement_the_package_does_not_import(package: Path) -> None:
-    importing = subprocess.run(
-        [sys.executable, "-I", "-S", "-B", "-c", IMPORT_EVERYTHING, package],
-        env={},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert "ModuleNotFoundError" in importing.stderr
+    assert "ModuleNotFoundError" in run_in(package, IMPORT_EVERYTHING).stderr
 
 
 def test_only_what_runs_is_in_the_package(package: Path) -> None:
@@ -141,18 +152,66 @@ def test_the_telemetry_that_the_app_settings_turn_on_is_deployed(root: Path, bic
     assert turned_on == ("azure-monitor-opentelemetry" in deployed_distributions(root))
 
 
-def test_dependencies_below_python_packages_are_deployed_whatever_their_folders_are_called(
-    tmp_path: Path, root: Path
-) -> None:
-    shutil.copyfile(root / ".funcignore", tmp_path / ".funcignore")
-    kept = {DEPENDENCIES / name for name in ("some/tests/__init__.py", "some/docs/data.md", "some.dist-info/METADATA")}
-    left = {Path(name) for name in ("tests/test_it.py", "local.settings.json", ".env", ".git/config", "new/key.pem")}
-    for file in kept | left:
-        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / file).touch()
-    assert set(deployed_files(tmp_path)) == kept
-
-
 def test_a_package_is_not_built_over_another_one(package: Path, root: Path) -> None:
     with pytest.raises(FileExistsError):
-        build(root, package)
+        copy_code(root, package, "storage")
+
+
+def test_a_package_is_built_in_place_of_an_earlier_one(project: Path) -> None:
+    left = project / "package" / "left.py"
+    left.parent.mkdir()
+    left.touch()
+    run_builder(project)
+    assert {path.name for path in left.parent.iterdir()} == TOP
+
+
+def test_every_module_loads_from_bytecode_though_archives_change_times(whole_package: Path) -> None:
+    for file in whole_package.rglob("*.py"):
+        os.utime(file, (1_500_000_000, 1_500_000_000))
+    importing = run_in(whole_package, IMPORT_COUNTING_COMPILATIONS)
+    assert importing.stderr == ""
+    imported, compiled = json.loads(importing.stdout)
+    assert {"function_app", "shared.delivery.records", "pydantic.main"} <= set(imported)
+    assert compiled == []
+
+
+def test_bytecode_tells_nothing_of_the_machine_that_compiled(whole_package: Path) -> None:
+    code = [*(whole_package / "__pycache__").iterdir(), *(whole_package / "shared").rglob("*.pyc")]
+    assert code
+    assert [file.name for file in code if str(whole_package).encode() in file.read_bytes()] == []
+
+
+def test_a_file_that_cannot_be_compiled_fails_the_package(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "bad.py").write_text("def broken(:\n")
+    with pytest.raises(ValueError, match="could be compiled"):
+        compile_all(tmp_path)
+    assert "bad.py" in capfd.readouterr().out
+
+
+def test_wheels_are_those_for_the_python_and_the_linux_of_azure_whatever_runs_here() -> None:
+    arguments = " ".join(pip_arguments(Path("package"), "3.14"))
+    target = (
+        "--only-binary :all: --platform manylinux_2_28_x86_64 --platform manylinux2014_x86_64 --implementation cp "
+        "--python-version 3.14 --abi cp314 --abi abi3 --abi none --target package/.python_packages/lib/site-packages"
+    )
+    assert target in arguments
+
+
+def test_another_python_than_that_of_azure_does_not_compile(project: Path) -> None:
+    refused = run_builder(project, "--python-version", "3.99")
+    assert refused.returncode == 2
+    running = f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert f"--python-version: expected {running}" in refused.stderr
+    assert "got 3.99" in refused.stderr
+    assert not (project / "package").exists()
+
+
+def test_make_builds_for_another_python_if_told(root: Path) -> None:
+    def built_for(*variables: str) -> list[str]:
+        command = ["make", "--dry-run", "package", *variables]
+        environment = {**os.environ, "PYTHON_VERSION": "3.12.1"}  # images of Python set this
+        making = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=True)
+        return re.findall(r"--python-version (\S+)", making.stdout)
+
+    assert built_for() == ["3.13"]
+    assert built_for("PYTHON_VERSION=3.14") == ["3.14"]

@@ -55,7 +55,27 @@ def test_the_package_is_deployed_as_it_was_built(root: Path) -> None:
     assert kept["name"] == taken["name"]
     assert kept["path"] == taken["path"] == deployed["package"]
     assert deployed["remote-build"] is False
-    assert deployed["respect-funcignore"] is True
+    assert "respect-funcignore" not in deployed  # the package is filtered already; this would take more out
+
+
+def test_the_package_is_built_by_the_python_that_it_is_built_for(root: Path) -> None:
+    build = read_workflow(root, "deploy.yml")["jobs"]["build"]
+    (python,) = [step["with"]["python-version"] for step in build["steps"] if "setup-python" in step.get("uses", "")]
+    (package,) = [step["run"] for step in build["steps"] if "make package" in step.get("run", "")]
+    assert python == "${{ env.PYTHON_VERSION }}"
+    assert package == 'make package PYTHON_VERSION="$PYTHON_VERSION"'
+    default = re.search(r"^PYTHON_VERSION := (.+)$", (root / "Makefile").read_text(), re.MULTILINE)
+    assert default is not None
+    assert build["env"]["PYTHON_VERSION"] == default[1]
+
+
+def test_the_environment_is_asked_for_once_a_deployment(root: Path) -> None:
+    jobs = read_workflow(root, "deploy.yml")["jobs"]
+    assert [name for name, job in jobs.items() if "environment" in job] == ["deploy"]
+
+
+def test_the_tests_run_on_every_python_that_the_app_may_run_on(root: Path) -> None:
+    assert read_workflow(root, "ci.yml")["jobs"]["check"]["strategy"]["matrix"]["python"] == ["3.13", "3.14"]
 
 
 def test_nobody_keeps_a_password_to_deploy(root: Path) -> None:
@@ -74,6 +94,7 @@ def test_what_f5_starts_first_exists(root: Path) -> None:
     for task in tasks:
         started.update(task.get("dependsOn", []))
     assert started <= labels
+    assert [task["label"] for task in tasks if "dependsOn" in task and task.get("dependsOrder") != "sequence"] == []
     modules = [each["module"] for each in configurations if "module" in each]
     modules += [module for task in tasks for module in re.findall(r"python -m (\S+)", task["command"])]
     assert {"dev.run", "dev.sandbox"} <= set(modules)

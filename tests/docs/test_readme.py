@@ -30,6 +30,12 @@ def test_every_target_that_it_names_exists() -> None:
         subprocess.run(["make", "--dry-run", "--quiet", target], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 
 
+def test_core_tools_are_started_with_the_python_of_the_environment() -> None:
+    section = README.partition("\n## Under Azure Functions Core Tools\n")[2].partition("\n## ")[0]
+    commands = re.findall(r"^\$ (.*?)(?:  +#.*)?$", section, re.MULTILINE)
+    assert commands.index("make sandbox") < commands.index(". .venv/bin/activate") < commands.index("func start")
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_file_that_a_page_links_to_exists(page: object) -> None:
     path = ROOT / str(page)
