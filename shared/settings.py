@@ -184,3 +184,11 @@ class DeliverySettings(_EnvironmentSettings):
     max_retry_after: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] = 3600.0
     deadline: Annotated[float, Field(gt=0, le=604_800, allow_inf_nan=False)] = 86_400.0
     parallelism: Annotated[int, Field(ge=1, le=1000)] = 20
+
+
+class BatchSettings(_EnvironmentSettings):
+    """What the durable backend can take of a batch."""
+
+    PREFIX: ClassVar[str] = "BATCH_"
+
+    max_bytes: Annotated[int, Field(ge=10_000)] | None = None
