@@ -1,35 +1,46 @@
-// A private endpoint for each target, and the private DNS zone that leads to it.
+// A private endpoint for one resource, and the private DNS zone that leads to it.
 param location string
-param tags object
+param tags tagsType
 param vnetId string
 param subnetId string
 
-@description('Of each: resourceId, group (the sub-resource), zone (of the private DNS)')
-param targets array
+@description('Resource type of what the endpoint leads to, such as Microsoft.Storage/storageAccounts')
+param targetType string
 
-resource zones 'Microsoft.Network/privateDnsZones@2020-06-01' = [for target in targets: {
-  name: target.zone
+@description('Name of what the endpoint leads to, in this resource group')
+param targetName string
+
+@description('The sub-resource, such as blob')
+param group string
+
+@description('The private DNS zone that Azure prescribes for the sub-resource')
+param zone string
+
+type tagsType = {
+  'azd-env-name': string
+}
+
+resource dns 'Microsoft.Network/privateDnsZones@2024-06-01' = {
+  name: zone
   location: 'global'
   tags: tags
-}]
+}
 
-resource links 'Microsoft.Network/privateDnsZones/virtualNetworkLinks@2020-06-01' = [for target in targets: {
-  name: '${target.zone}/vnet'
+resource link 'Microsoft.Network/privateDnsZones/virtualNetworkLinks@2024-06-01' = {
+  parent: dns
+  name: 'vnet'
   location: 'global'
   tags: tags
-  dependsOn: [
-    zones
-  ]
   properties: {
     registrationEnabled: false
     virtualNetwork: {
       id: vnetId
     }
   }
-}]
+}
 
-resource endpoints 'Microsoft.Network/privateEndpoints@2024-01-01' = [for target in targets: {
-  name: '${last(split(target.resourceId, '/'))}-${target.group}'
+resource endpoint 'Microsoft.Network/privateEndpoints@2025-05-01' = {
+  name: '${targetName}-${group}'
   location: location
   tags: tags
   properties: {
@@ -38,32 +49,32 @@ resource endpoints 'Microsoft.Network/privateEndpoints@2024-01-01' = [for target
     }
     privateLinkServiceConnections: [
       {
-        name: target.group
+        name: group
         properties: {
-          privateLinkServiceId: target.resourceId
+          privateLinkServiceId: resourceId(targetType, targetName)
           groupIds: [
-            target.group
+            group
           ]
         }
       }
     ]
   }
-}]
+}
 
-resource zoneGroups 'Microsoft.Network/privateEndpoints/privateDnsZoneGroups@2024-01-01' = [for target in targets: {
-  name: '${last(split(target.resourceId, '/'))}-${target.group}/default'
+resource zoneGroup 'Microsoft.Network/privateEndpoints/privateDnsZoneGroups@2025-05-01' = {
+  parent: endpoint
+  name: 'default'
   dependsOn: [
-    endpoints
-    links
+    link
   ]
   properties: {
     privateDnsZoneConfigs: [
       {
-        name: target.group
+        name: group
         properties: {
-          privateDnsZoneId: resourceId('Microsoft.Network/privateDnsZones', target.zone)
+          privateDnsZoneId: dns.id
         }
       }
     ]
   }
-}]
+}
