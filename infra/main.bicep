@@ -19,6 +19,13 @@ param location string
 // How the app runs
 
 @allowed([
+  '3.13'
+  '3.14'
+])
+@description('Version of Python that the app runs on, and that its package was built for')
+param pythonVersion string = '3.13'
+
+@allowed([
   512
   2048
   4096
@@ -30,6 +37,11 @@ param instanceMemoryMB int = 2048
 @maxValue(1000)
 @description('The most instances; with the connections of each, what the Business API has to bear')
 param maximumInstanceCount int = 40
+
+@minValue(1)
+@maxValue(1000)
+@description('Requests that an instance serves at once; left to itself, Flex Consumption gives Python one')
+param httpConcurrency int = 32
 
 @minValue(0)
 @description('Instances that are always up for HTTP triggers; 0 scales to none')
@@ -56,10 +68,8 @@ param durableBackend string = 'storage'
 @description('Billing of the Durable Task Scheduler, if that is the backend')
 param schedulerSku string = 'Consumption'
 
-@description('Addresses (CIDR) that may reach the Durable Task Scheduler; every call needs a role as well')
-param schedulerIpAllowlist array = [
-  '0.0.0.0/0'
-]
+@description('Addresses (CIDR) that may reach the Durable Task Scheduler, separated by commas; every call needs a role as well')
+param schedulerIpAllowlist string = '0.0.0.0/0'
 
 @allowed([
   'Standard_LRS'
@@ -70,18 +80,24 @@ param schedulerIpAllowlist array = [
 @description('Redundancy of the storage account. The task hub in it is the only copy of a record under way: a zone may fail')
 param storageSku string = 'Standard_ZRS'
 
+@description('Take back the vault that an earlier deployment of this environment left behind; for one deployment only')
+param recoverVault bool = false
+
 // Network
 
-@description('Put storage and Key Vault behind private endpoints and send what the app sends through a virtual network')
+@description('Put storage, Key Vault and scheduler behind private endpoints and send what the app sends through a virtual network')
 param vnetEnabled bool = false
 
 @description('Let callers reach the app only through a private endpoint; needs vnetEnabled')
 param privateInbound bool = false
 
+@description('Send what the app sends through a NAT gateway, from one address that does not change; needs vnetEnabled')
+param natGateway bool = false
+
 @description('Address space of the virtual network')
 param vnetAddressPrefix string = '10.20.0.0/22'
 
-@description('Of the app; Flex Consumption takes up to one address for each instance')
+@description('Of the app; plan 40 addresses for it, however many instances there are')
 param appSubnetPrefix string = '10.20.0.0/24'
 
 @description('Of the private endpoints')
@@ -106,6 +122,9 @@ param alertEmail string = ''
 @minValue(5)
 @description('Minutes after which a record that is still deferred raises an alert')
 param deferredAlertMinutes int = 60
+
+@description('Share of the traces that is kept, with the log lines that belong to them: 0.0 to 1.0')
+param otelTracesSamplerArg string = '1.0'
 
 // The Business API
 
@@ -142,9 +161,11 @@ param businessApiAuthMethod string = ''
 param businessApiClientSecret string = ''
 
 @description('File with the secret, instead of the vault')
+@secure() // it is no secret: the compiler goes by the name
 param businessApiClientSecretFile string = ''
 
 @description('true for servers that do not form-decode id and secret')
+@secure() // it is no secret: the compiler goes by the name
 param businessApiClientSecretRaw string = ''
 
 @secure()
@@ -219,6 +240,9 @@ param deliveryDeadline string = ''
 @description('Records of a batch that are under way at once')
 param deliveryParallelism string = ''
 
+@description('Bytes that a batch may take in the task hub; empty: as many as the backend allows')
+param batchMaxBytes string = ''
+
 var token = toLower(uniqueString(subscription().id, environmentName, location))
 var tags = {
   'azd-env-name': environmentName
@@ -226,7 +250,14 @@ var tags = {
 var appName = 'func-${token}'
 var storageName = 'st${token}'
 var vaultName = 'kv-${token}'
+var identityName = 'id-${token}'
+var vnetName = 'vnet-${token}'
+var schedulerName = 'dts-${token}'
 var onStorage = durableBackend == 'storage'
+var reachable = !(vnetEnabled && privateInbound)
+
+// The Durable Task Scheduler takes payloads of up to 1 MB.
+var schedulerBatchMaxBytes = '900000'
 
 var businessApiSettings = {
   BUSINESS_API_BASE_URL: businessApiBaseUrl
@@ -263,6 +294,7 @@ var deliverySettings = {
   DELIVERY_MAX_RETRY_AFTER: deliveryMaxRetryAfter
   DELIVERY_DEADLINE: deliveryDeadline
   DELIVERY_PARALLELISM: deliveryParallelism
+  BATCH_MAX_BYTES: empty(batchMaxBytes) && !onStorage ? schedulerBatchMaxBytes : batchMaxBytes
 }
 
 // A reference to a secret that nobody has set would be a bad setting: it is there only where the app needs the secret.
@@ -274,35 +306,33 @@ var bySecret = contains([
 var clientSecretNeeded = businessApiAuth != 'entra' && bySecret && empty(businessApiClientSecretFile)
 var privateKeyNeeded = businessApiAuth != 'entra' && businessApiAuthMethod == 'private_key_jwt' && empty(businessApiPrivateKeyFile)
 
-resource group 'Microsoft.Resources/resourceGroups@2024-03-01' = {
+resource group 'Microsoft.Resources/resourceGroups@2025-04-01' = {
   name: 'rg-${environmentName}'
   location: location
   tags: tags
 }
 
 module identity 'modules/identity.bicep' = {
-  name: 'identity'
   scope: group
   params: {
-    name: 'id-${token}'
+    name: identityName
     location: location
     tags: tags
   }
 }
 
 module monitoring 'modules/monitoring.bicep' = {
-  name: 'monitoring'
   scope: group
   params: {
     token: token
     location: location
     tags: tags
+    appIdentityName: identityName
     appPrincipalId: identity.outputs.principalId
   }
 }
 
 module storage 'modules/storage.bicep' = {
-  name: 'storage'
   scope: group
   params: {
     name: storageName
@@ -311,21 +341,23 @@ module storage 'modules/storage.bicep' = {
     sku: storageSku
     publicAccess: !vnetEnabled
     holdsTaskHub: onStorage
+    appIdentityName: identityName
     appPrincipalId: identity.outputs.principalId
   }
 }
 
 module vault 'modules/vault.bicep' = {
-  name: 'vault'
   scope: group
   params: {
     name: vaultName
     location: location
     tags: tags
     publicAccess: !vnetEnabled
+    recover: recoverVault
     workspaceId: monitoring.outputs.workspaceId
     clientSecret: businessApiClientSecret
     privateKey: businessApiPrivateKey
+    appIdentityName: identityName
     appPrincipalId: identity.outputs.principalId
     operatorPrincipalId: operatorPrincipalId
     operatorPrincipalType: operatorPrincipalType
@@ -333,67 +365,84 @@ module vault 'modules/vault.bicep' = {
 }
 
 module scheduler 'modules/scheduler.bicep' = if (!onStorage) {
-  name: 'scheduler'
   scope: group
   params: {
-    name: 'dts-${token}'
+    name: schedulerName
     location: location
     tags: tags
     sku: schedulerSku
+    publicAccess: !vnetEnabled
     ipAllowlist: schedulerIpAllowlist
+    appIdentityName: identityName
     appPrincipalId: identity.outputs.principalId
     appClientId: identity.outputs.clientId
   }
 }
 
 module network 'modules/network.bicep' = if (vnetEnabled) {
-  name: 'network'
   scope: group
   params: {
-    name: 'vnet-${token}'
+    name: vnetName
     location: location
     tags: tags
     addressPrefix: vnetAddressPrefix
     appSubnetPrefix: appSubnetPrefix
     endpointSubnetPrefix: endpointSubnetPrefix
+    natGateway: natGateway
   }
 }
 
-module backendEndpoints 'modules/private-endpoints.bicep' = if (vnetEnabled) {
-  name: 'backend-endpoints'
+var storageEndpoints = [for part in [
+  'blob'
+  'queue'
+  'table'
+]: {
+  type: 'Microsoft.Storage/storageAccounts'
+  name: storageName
+  group: part
+  zone: 'privatelink.${part}.${environment().suffixes.storage}'
+}]
+
+var vaultEndpoint = {
+  type: 'Microsoft.KeyVault/vaults'
+  name: vaultName
+  group: 'vault'
+  zone: 'privatelink.vaultcore.azure.net'
+}
+
+var schedulerEndpoint = {
+  type: 'Microsoft.DurableTask/schedulers'
+  name: schedulerName
+  group: 'scheduler'
+  zone: 'privatelink.durabletask.io'
+}
+
+var backends = concat(storageEndpoints, [
+  vaultEndpoint
+], onStorage ? [] : [
+  schedulerEndpoint
+])
+
+module backendEndpoints 'modules/private-endpoint.bicep' = [for backend in backends: if (vnetEnabled) {
   scope: group
+  dependsOn: [
+    storage
+    vault
+    scheduler
+  ]
   params: {
     location: location
     tags: tags
-    vnetId: vnetEnabled ? network.outputs.vnetId : ''
-    subnetId: vnetEnabled ? network.outputs.endpointSubnetId : ''
-    targets: [
-      {
-        resourceId: storage.outputs.id
-        group: 'blob'
-        zone: 'privatelink.blob.${environment().suffixes.storage}'
-      }
-      {
-        resourceId: storage.outputs.id
-        group: 'queue'
-        zone: 'privatelink.queue.${environment().suffixes.storage}'
-      }
-      {
-        resourceId: storage.outputs.id
-        group: 'table'
-        zone: 'privatelink.table.${environment().suffixes.storage}'
-      }
-      {
-        resourceId: vault.outputs.id
-        group: 'vault'
-        zone: 'privatelink.vaultcore.azure.net'
-      }
-    ]
+    vnetId: network.?outputs.vnetId ?? ''
+    subnetId: network.?outputs.endpointSubnetId ?? ''
+    targetType: backend.type
+    targetName: backend.name
+    group: backend.group
+    zone: backend.zone
   }
-}
+}]
 
 module app 'modules/app.bicep' = {
-  name: 'app'
   scope: group
   dependsOn: [
     backendEndpoints // the first start reads storage and vault through them
@@ -406,50 +455,67 @@ module app 'modules/app.bicep' = {
       'azd-service-name': 'api'
     })
     identityId: identity.outputs.id
+    blobEndpoint: storage.outputs.blobEndpoint
+    deploymentContainer: storage.outputs.deploymentContainer
+    subnetId: network.?outputs.appSubnetId ?? ''
+    publicAccess: reachable
+    pythonVersion: pythonVersion
+    instanceMemoryMB: instanceMemoryMB
+    maximumInstanceCount: maximumInstanceCount
+    httpConcurrency: httpConcurrency
+    alwaysReadyHttp: alwaysReadyHttp
+    alwaysReadyDurable: alwaysReadyDurable
+    zoneRedundant: zoneRedundant
+  }
+}
+
+module settings 'modules/settings.bicep' = {
+  scope: group
+  dependsOn: [
+    app
+  ]
+  params: {
+    appName: appName
     identityClientId: identity.outputs.clientId
     blobEndpoint: storage.outputs.blobEndpoint
     queueEndpoint: storage.outputs.queueEndpoint
     tableEndpoint: storage.outputs.tableEndpoint
-    deploymentContainer: storage.outputs.deploymentContainer
     insightsConnectionString: monitoring.outputs.insightsConnectionString
-    schedulerConnectionString: onStorage ? '' : scheduler.outputs.connectionString
-    subnetId: vnetEnabled ? network.outputs.appSubnetId : ''
-    publicAccess: !(vnetEnabled && privateInbound)
-    instanceMemoryMB: instanceMemoryMB
-    maximumInstanceCount: maximumInstanceCount
-    alwaysReadyHttp: alwaysReadyHttp
-    alwaysReadyDurable: alwaysReadyDurable
-    zoneRedundant: zoneRedundant
+    schedulerConnectionString: scheduler.?outputs.connectionString ?? ''
+    tracesSamplerArg: otelTracesSamplerArg
     settings: union(businessApiSettings, deliverySettings)
   }
 }
 
-module inboundEndpoint 'modules/private-endpoints.bicep' = if (vnetEnabled && privateInbound) {
-  name: 'inbound-endpoint'
+module inboundEndpoint 'modules/private-endpoint.bicep' = if (!reachable) {
   scope: group
+  dependsOn: [
+    app
+  ]
   params: {
     location: location
     tags: tags
-    vnetId: vnetEnabled ? network.outputs.vnetId : ''
-    subnetId: vnetEnabled ? network.outputs.endpointSubnetId : ''
-    targets: [
-      {
-        resourceId: app.outputs.id
-        group: 'sites'
-        zone: 'privatelink.azurewebsites.net'
-      }
-    ]
+    vnetId: network.?outputs.vnetId ?? ''
+    subnetId: network.?outputs.endpointSubnetId ?? ''
+    targetType: 'Microsoft.Web/sites'
+    targetName: appName
+    group: 'sites'
+    zone: 'privatelink.azurewebsites.net'
   }
 }
 
 module alerts 'modules/alerts.bicep' = {
-  name: 'alerts'
   scope: group
   params: {
     token: token
     location: location
     tags: tags
     workspaceId: monitoring.outputs.workspaceId
+    insightsId: monitoring.outputs.insightsId
+    appId: app.outputs.id
+    appUri: app.outputs.uri
+    storageId: storage.outputs.id
+    reachable: reachable
     email: alertEmail
     deferredMinutes: deferredAlertMinutes
   }
@@ -460,3 +526,4 @@ output AZURE_RESOURCE_GROUP string = group.name
 output AZURE_KEY_VAULT_NAME string = vaultName
 output SERVICE_API_NAME string = appName
 output SERVICE_API_URI string = app.outputs.uri
+output OUTBOUND_ADDRESS string = network.?outputs.outboundAddress ?? ''

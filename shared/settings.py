@@ -195,3 +195,11 @@ class OperationsSettings(_EnvironmentSettings):
     PREFIX: ClassVar[str] = "OPERATIONS_"
 
     retention_days: Annotated[int, Field(ge=0, le=3650)] = 30
+
+
+class BatchSettings(_EnvironmentSettings):
+    """What the durable backend can take of a batch."""
+
+    PREFIX: ClassVar[str] = "BATCH_"
+
+    max_bytes: Annotated[int, Field(ge=10_000)] | None = None

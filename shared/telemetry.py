@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 from opentelemetry import trace
+from opentelemetry.trace import SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 if TYPE_CHECKING:
@@ -46,8 +47,21 @@ def count_outcome(outcome: str, *, replayed: bool = False) -> None:
         duplicates_avoided.add(1)
 
 
-def add_trace_context(request: httpx.Request) -> None:
-    """Send the API the context of the current trace (W3C Trace Context: `traceparent`, `tracestate`)."""
+def trace_request(request: httpx.Request) -> None:
+    """Send the API the context of the current trace (W3C Trace Context: `traceparent`, `tracestate`).
+
+    If the current span is that of a call (kind `CLIENT`), it is told what is called, by the names of OpenTelemetry's
+    semantic conventions for HTTP. The whole URL is not among them: its path and query may tell which record it is.
+    """
     carrier: dict[str, str] = {}
     _propagator.inject(carrier)
     request.headers.update(carrier)
+    span = trace.get_current_span()
+    if getattr(span, "kind", None) is SpanKind.CLIENT:  # a span that nobody records has no kind
+        span.set_attributes(
+            {
+                "http.request.method": request.method,
+                "server.address": request.url.host,
+                "url.template": request.extensions["url_template"],
+            }
+        )

@@ -20,7 +20,7 @@ from shared.access_tokens import (
 )
 from shared.rest import ClientOptions
 from shared.settings import BusinessApiSettings
-from shared.telemetry import add_trace_context
+from shared.telemetry import trace_request
 
 
 def client_options(prefix: str | None = None) -> ClientOptions:
@@ -44,7 +44,7 @@ def client_options(prefix: str | None = None) -> ClientOptions:
         ),
         limits=httpx.Limits(max_connections=settings.max_connections),
         verify=_tls(settings),
-        on_request=add_trace_context,
+        on_request=trace_request,
     )
 
 

@@ -2,42 +2,23 @@
 param name string
 param planName string
 param location string
-param tags object
+param tags tagsType
 param identityId string
-param identityClientId string
 param blobEndpoint string
-param queueEndpoint string
-param tableEndpoint string
 param deploymentContainer string
-param insightsConnectionString string
 param subnetId string
 param publicAccess bool
+param pythonVersion string
 param instanceMemoryMB int
 param maximumInstanceCount int
+param httpConcurrency int
 param alwaysReadyHttp int
 param alwaysReadyDurable int
 param zoneRedundant bool
 
-@description('Empty if the task hub is in storage')
-param schedulerConnectionString string
-
-@description('The app\'s own settings, by name; secrets are references to the vault')
-param settings object
-
-// What the platform needs. Flex Consumption takes runtime, processes and build from elsewhere, and refuses the settings
-// that other plans have for them.
-var platformSettings = {
-  AzureWebJobsStorage__credential: 'managedidentity'
-  AzureWebJobsStorage__clientId: identityClientId
-  AzureWebJobsStorage__blobServiceUri: blobEndpoint
-  AzureWebJobsStorage__queueServiceUri: queueEndpoint
-  AzureWebJobsStorage__tableServiceUri: tableEndpoint
-  APPLICATIONINSIGHTS_CONNECTION_STRING: insightsConnectionString
-  APPLICATIONINSIGHTS_AUTHENTICATION_STRING: 'ClientId=${identityClientId};Authorization=AAD'
-}
-
-var schedulerSettings = empty(schedulerConnectionString) ? {} : {
-  DURABLE_TASK_SCHEDULER_CONNECTION_STRING: schedulerConnectionString
+type tagsType = {
+  'azd-env-name': string
+  'azd-service-name': string
 }
 
 var alwaysReady = concat(alwaysReadyHttp > 0 ? [
@@ -52,7 +33,7 @@ var alwaysReady = concat(alwaysReadyHttp > 0 ? [
   }
 ] : [])
 
-resource plan 'Microsoft.Web/serverfarms@2024-04-01' = {
+resource plan 'Microsoft.Web/serverfarms@2025-03-01' = {
   name: planName
   location: location
   tags: tags
@@ -67,7 +48,7 @@ resource plan 'Microsoft.Web/serverfarms@2024-04-01' = {
   }
 }
 
-resource site 'Microsoft.Web/sites@2024-04-01' = {
+resource site 'Microsoft.Web/sites@2025-03-01' = {
   name: name
   location: location
   tags: tags
@@ -87,7 +68,7 @@ resource site 'Microsoft.Web/sites@2024-04-01' = {
     functionAppConfig: {
       runtime: {
         name: 'python'
-        version: '3.13'
+        version: pythonVersion
       }
       deployment: {
         storage: {
@@ -103,6 +84,11 @@ resource site 'Microsoft.Web/sites@2024-04-01' = {
         instanceMemoryMB: instanceMemoryMB
         maximumInstanceCount: maximumInstanceCount
         alwaysReady: alwaysReady
+        triggers: {
+          http: {
+            perInstanceConcurrency: httpConcurrency
+          }
+        }
       }
     }
     siteConfig: {
@@ -113,14 +99,8 @@ resource site 'Microsoft.Web/sites@2024-04-01' = {
   }
 }
 
-resource appSettings 'Microsoft.Web/sites/config@2024-04-01' = {
-  parent: site
-  name: 'appsettings'
-  properties: union(settings, platformSettings, schedulerSettings)
-}
-
 // Deployments come with an identity: publishing by user name and password is off.
-resource noFtpPasswords 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2024-04-01' = {
+resource noFtpPasswords 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2025-03-01' = {
   parent: site
   name: 'ftp'
   properties: {
@@ -128,7 +108,7 @@ resource noFtpPasswords 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@
   }
 }
 
-resource noDeploymentPasswords 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2024-04-01' = {
+resource noDeploymentPasswords 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2025-03-01' = {
   parent: site
   name: 'scm'
   properties: {

@@ -1,13 +1,18 @@
 // Logs and metrics. Only identities can write: the connection string names the place, its key opens nothing.
 param token string
 param location string
-param tags object
+param tags tagsType
+param appIdentityName string
 param appPrincipalId string
 
 @description('Days')
 param retention int = 90
 
-resource workspace 'Microsoft.OperationalInsights/workspaces@2023-09-01' = {
+type tagsType = {
+  'azd-env-name': string
+}
+
+resource workspace 'Microsoft.OperationalInsights/workspaces@2025-07-01' = {
   name: 'log-${token}'
   location: location
   tags: tags
@@ -39,7 +44,7 @@ resource insights 'Microsoft.Insights/components@2020-02-02' = {
 var metricsPublisher = subscriptionResourceId('Microsoft.Authorization/roleDefinitions', '3913510d-42f4-4e42-8a64-420c390055eb')
 
 resource appPublishes 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
-  name: guid(insights.id, appPrincipalId, metricsPublisher)
+  name: guid(insights.id, appIdentityName, metricsPublisher)
   scope: insights
   properties: {
     principalId: appPrincipalId
@@ -49,4 +54,5 @@ resource appPublishes 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
 }
 
 output workspaceId string = workspace.id
+output insightsId string = insights.id
 output insightsConnectionString string = insights.properties.ConnectionString

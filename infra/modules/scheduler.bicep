@@ -1,21 +1,31 @@
 // Durable Task Scheduler: a managed backend for Durable Functions, instead of queues and tables in storage.
 param name string
 param location string
-param tags object
+param tags tagsType
 param sku string
-param ipAllowlist array
+param publicAccess bool
+
+@description('Addresses (CIDR) that may reach the scheduler through its public endpoint, separated by commas')
+param ipAllowlist string
+
+param appIdentityName string
 param appPrincipalId string
 param appClientId string
 
 @description('Of the task hub: the hubName in host.json')
 param hubName string = 'PostBusinessHub'
 
-resource scheduler 'Microsoft.DurableTask/schedulers@2025-11-01' = {
+type tagsType = {
+  'azd-env-name': string
+}
+
+resource scheduler 'Microsoft.DurableTask/schedulers@2026-02-01' = {
   name: name
   location: location
   tags: tags
   properties: {
-    ipAllowlist: ipAllowlist
+    ipAllowlist: split(ipAllowlist, ',')
+    publicNetworkAccess: publicAccess ? 'Enabled' : 'Disabled'
     sku: sku == 'Dedicated' ? {
       name: sku
       capacity: 1
@@ -25,7 +35,7 @@ resource scheduler 'Microsoft.DurableTask/schedulers@2025-11-01' = {
   }
 }
 
-resource hub 'Microsoft.DurableTask/schedulers/taskHubs@2025-11-01' = {
+resource hub 'Microsoft.DurableTask/schedulers/taskHubs@2026-02-01' = {
   parent: scheduler
   name: hubName
 }
@@ -35,7 +45,7 @@ resource hub 'Microsoft.DurableTask/schedulers/taskHubs@2025-11-01' = {
 var dataContributor = subscriptionResourceId('Microsoft.Authorization/roleDefinitions', '0ad04412-c4d5-4796-b79c-f76d14c8d402')
 
 resource appUsesHub 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
-  name: guid(hub.id, appPrincipalId, dataContributor)
+  name: guid(hub.id, appIdentityName, dataContributor)
   scope: hub
   properties: {
     principalId: appPrincipalId

@@ -1,13 +1,18 @@
 // Storage of the Functions host: deployed packages, leases, function keys, and the task hub of Durable Functions.
 param name string
 param location string
-param tags object
+param tags tagsType
 param sku string
 param publicAccess bool
 param holdsTaskHub bool
+param appIdentityName string
 param appPrincipalId string
 
-resource account 'Microsoft.Storage/storageAccounts@2023-05-01' = {
+type tagsType = {
+  'azd-env-name': string
+}
+
+resource account 'Microsoft.Storage/storageAccounts@2025-06-01' = {
   name: name
   location: location
   tags: tags
@@ -31,12 +36,12 @@ resource account 'Microsoft.Storage/storageAccounts@2023-05-01' = {
   }
 }
 
-resource blobs 'Microsoft.Storage/storageAccounts/blobServices@2023-05-01' = {
+resource blobs 'Microsoft.Storage/storageAccounts/blobServices@2025-06-01' = {
   parent: account
   name: 'default'
 }
 
-resource deployments 'Microsoft.Storage/storageAccounts/blobServices/containers@2023-05-01' = {
+resource deployments 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-06-01' = {
   parent: blobs
   name: 'deployments'
   properties: {
@@ -55,7 +60,7 @@ var queueContributor = subscriptionResourceId('Microsoft.Authorization/roleDefin
 var tableContributor = subscriptionResourceId('Microsoft.Authorization/roleDefinitions', '0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3')
 
 resource appOwnsBlobs 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
-  name: guid(account.id, appPrincipalId, blobOwner)
+  name: guid(account.id, appIdentityName, blobOwner)
   scope: account
   properties: {
     principalId: appPrincipalId
@@ -65,7 +70,7 @@ resource appOwnsBlobs 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
 }
 
 resource appUsesQueues 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (holdsTaskHub) {
-  name: guid(account.id, appPrincipalId, queueContributor)
+  name: guid(account.id, appIdentityName, queueContributor)
   scope: account
   properties: {
     principalId: appPrincipalId
@@ -75,7 +80,7 @@ resource appUsesQueues 'Microsoft.Authorization/roleAssignments@2022-04-01' = if
 }
 
 resource appUsesTables 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (holdsTaskHub) {
-  name: guid(account.id, appPrincipalId, tableContributor)
+  name: guid(account.id, appIdentityName, tableContributor)
   scope: account
   properties: {
     principalId: appPrincipalId

@@ -1,9 +1,14 @@
 // The vault for what proves the client's identity to the token endpoint. Access is by role, never by access policy.
 param name string
 param location string
-param tags object
+param tags tagsType
 param publicAccess bool
+
+@description('Take back the vault of this name that was deleted less than 90 days ago')
+param recover bool
+
 param workspaceId string
+param appIdentityName string
 param appPrincipalId string
 param operatorPrincipalId string
 param operatorPrincipalType string
@@ -14,15 +19,20 @@ param clientSecret string
 @secure()
 param privateKey string
 
+type tagsType = {
+  'azd-env-name': string
+}
+
 var clientSecretName = 'business-api-client-secret'
 var privateKeyName = 'business-api-private-key'
 
-resource vault 'Microsoft.KeyVault/vaults@2023-07-01' = {
+resource vault 'Microsoft.KeyVault/vaults@2025-05-01' = {
   name: name
   location: location
   tags: tags
   properties: {
     tenantId: tenant().tenantId
+    createMode: recover ? 'recover' : 'default'
     sku: {
       family: 'A'
       name: 'standard'
@@ -40,7 +50,7 @@ resource vault 'Microsoft.KeyVault/vaults@2023-07-01' = {
 }
 
 // An empty parameter makes no new version, so that a deployment does not undo a rotation.
-resource clientSecretEntry 'Microsoft.KeyVault/vaults/secrets@2023-07-01' = if (!empty(clientSecret)) {
+resource clientSecretEntry 'Microsoft.KeyVault/vaults/secrets@2025-05-01' = if (!empty(clientSecret)) {
   parent: vault
   name: clientSecretName
   properties: {
@@ -49,7 +59,7 @@ resource clientSecretEntry 'Microsoft.KeyVault/vaults/secrets@2023-07-01' = if (
   }
 }
 
-resource privateKeyEntry 'Microsoft.KeyVault/vaults/secrets@2023-07-01' = if (!empty(privateKey)) {
+resource privateKeyEntry 'Microsoft.KeyVault/vaults/secrets@2025-05-01' = if (!empty(privateKey)) {
   parent: vault
   name: privateKeyName
   properties: {
@@ -65,7 +75,7 @@ var secretsUser = subscriptionResourceId('Microsoft.Authorization/roleDefinition
 var secretsOfficer = subscriptionResourceId('Microsoft.Authorization/roleDefinitions', 'b86a8fe4-44ce-4948-aee5-eccb2c155cd7')
 
 resource appReadsSecrets 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
-  name: guid(vault.id, appPrincipalId, secretsUser)
+  name: guid(vault.id, appIdentityName, secretsUser)
   scope: vault
   properties: {
     principalId: appPrincipalId
@@ -84,6 +94,8 @@ resource operatorRotatesSecrets 'Microsoft.Authorization/roleAssignments@2022-04
   }
 }
 
+// Of this API, all versions that know category groups are previews.
+#disable-next-line use-recent-api-versions
 resource audit 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
   name: 'audit'
   scope: vault

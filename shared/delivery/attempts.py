@@ -1,5 +1,9 @@
 """One attempt to post a record, and what the API's answer, or none, means for it."""
 
+import logging
+import time
+from collections.abc import Callable
+
 import httpx
 from opentelemetry.trace import SpanKind
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -12,6 +16,8 @@ from shared.settings import SettingsError
 from shared.telemetry import tracer
 
 from .outcomes import AttemptOutcome, Deferred, Posted, Rejected
+
+_log = logging.getLogger("post_business")
 
 
 class Attempt(BaseModel):
@@ -36,17 +42,25 @@ def parse_outcome(returned: object) -> AttemptOutcome:
     return _OUTCOME.validate_python(returned)
 
 
-async def post_record(attempt: Attempt) -> AttemptOutcome:
+async def post_record(attempt: Attempt, *, clock: Callable[[], float] = time.perf_counter) -> AttemptOutcome:
     """Try once to post a record. Answers for good and failures that may pass are values; only bugs raise.
 
+    One log line says how the API answered and how long that took. It holds nothing of the record and no URL.
     The client is looked up at each call, so that a test can put another one into `shared.business`.
+
+    Args:
+        attempt: The record, and the key under which it is sent.
+        clock: Seconds; measures how long the attempt takes, with the time for a token if one is needed.
     """
+    began, status = clock(), None
     with tracer.start_as_current_span("post_business", kind=SpanKind.CLIENT) as span:
         try:
             response = await shared.business.business_api.post_business(
                 attempt.record, idempotency_key=attempt.idempotency_key
             )
-            if response.status == httpx.codes.CONFLICT:
+            status = response.status
+            span.set_attribute("http.response.status_code", status)
+            if status == httpx.codes.CONFLICT:
                 outcome = await _look_up(response, attempt.record)
             else:
                 replayed = response.headers.get("Idempotency-Replayed", "").lower() == "true"
@@ -56,6 +70,13 @@ async def post_record(attempt: Attempt) -> AttemptOutcome:
         span.set_attributes(
             {"post_business.outcome": outcome.outcome, "post_business.idempotency_key": attempt.idempotency_key}
         )
+    _log.info(
+        "Attempt %s: %s, status %s, %.0f ms",
+        attempt.idempotency_key,
+        outcome.outcome,
+        status or "none",
+        (clock() - began) * 1000,
+    )
     return outcome
 
 
@@ -69,7 +90,10 @@ async def _look_up(conflict: ApiResponse[Business], record: Record) -> AttemptOu
     location = conflict.headers.get("Location")
     if location is None:
         return Deferred(reason="the API is at work on an earlier attempt: 409")
-    existing = (await shared.business.business_api.get_business(httpx.URL(location).path.rpartition("/")[2])).unwrap()
+    with tracer.start_as_current_span("get_business", kind=SpanKind.CLIENT) as span:
+        found = await shared.business.business_api.get_business(httpx.URL(location).path.rpartition("/")[2])
+        span.set_attribute("http.response.status_code", found.status)
+    existing = found.unwrap()
     if conflict.error is None or _is_same(existing, record):
         return _posted(existing, replayed=True)
     return outcome_of(conflict.error)

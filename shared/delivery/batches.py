@@ -5,6 +5,7 @@ delay as for a single record. A round is divided into sections, a large section 
 enough to be posted in waves; so no orchestration has more than a few hundred events in its history.
 """
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
@@ -24,6 +25,7 @@ from .retries import retry_delay
 MAX_RECORDS = 10_000
 PAGE_SIZE = 100
 
+_REASON_LENGTH = 200
 _SECTION_SIZE = 100
 _SECTIONS = 20
 
@@ -191,6 +193,17 @@ class Batch(BaseModel):
         items = tuple(Item(index=index, record=accepted(business)) for index, business in enumerate(businesses))
         results = (ItemPending(),) * len(items)
         return cls(items=items, results=results, settings=settings, fingerprint=fingerprint_of(businesses))
+
+    @property
+    def stored_size(self) -> int:
+        """The bytes that the task hub has to take at once: of the batch as it is, had all of its records been deferred.
+
+        Each record then has a result with a reason, which is taken to be 200 characters long. The durable SDK encodes
+        an input twice, in ASCII.
+        """
+        deferred = Deferred(reason="." * _REASON_LENGTH, retry_after=3600.0)
+        largest = self.model_copy(update={"results": (deferred,) * len(self.results)})
+        return len(json.dumps(json.dumps(largest.model_dump(mode="json"))))
 
     def sections(self, instance_id: str) -> Iterator[tuple[str, Section]]:
         """The parts of this round, with the instance id for each."""

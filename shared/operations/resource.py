@@ -7,6 +7,7 @@ from math import ceil
 
 from shared.delivery.batches import PAGE_SIZE, Batch, ItemResult
 from shared.delivery.records import Delivery
+from shared.settings import BatchSettings
 
 from .model import Operation, OperationPage, ResultPage, State
 from .problems import RequestError
@@ -36,11 +37,13 @@ class Operations:
         """Start an operation, or find the one that the same request has started before.
 
         Raises:
-            RequestError: 422, the operation exists with another body.
+            RequestError: 422, the operation exists with another body; 413, the durable backend cannot take the batch.
         """
         orchestrator = DELIVERY if isinstance(started, Delivery) else BATCH
         status = await self._find(operation_id, show_input=True)
         if status is None:
+            if isinstance(started, Batch):
+                _demand_room(started)
             try:
                 await self._client.start_new(orchestrator, operation_id, started.model_dump(mode="json"))
             except Exception:  # the SDK raises nothing narrower when a request at the same instant came first
@@ -169,6 +172,18 @@ class Operations:
             return None
         status = await self._client.get_status(operation_id, show_input=show_input)
         return status if is_operation(status) else None
+
+
+def _demand_room(batch: Batch) -> None:
+    """Refuse a batch now that the backend would fail later, in the middle of its work."""
+    limit = BatchSettings.from_environment().max_bytes
+    if limit is not None and (size := batch.stored_size) > limit:
+        raise RequestError(
+            413,
+            "Content Too Large",
+            f"expected a batch that takes at most {limit} bytes in the task hub, and these {len(batch.items)} records "
+            f"may take {size}: send them as several batches",
+        )
 
 
 def _pages(length: int, page: int) -> int:

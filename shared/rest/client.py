@@ -140,7 +140,11 @@ class ApiClient:
         return _Plan(
             base_url=options.base_url.rstrip("/") + "/",
             headers=merged(defaults, self._class_headers, options.headers, changes.get("headers", {})),
-            extensions={"timeout": timeout.as_dict(), **changes.get("extensions", {})},
+            extensions={
+                "timeout": timeout.as_dict(),
+                "url_template": endpoint.template,
+                **changes.get("extensions", {}),
+            },
             auth=changes.get("auth", options.auth),
             deadline=changes.get("deadline", options.deadline),
         )

@@ -48,6 +48,7 @@ class Endpoint:
     Attributes:
         name: Of the stub, with its class.
         verb: HTTP method.
+        template: The path with its placeholders, for telemetry, without a query.
         options: Of the method.
         returned: What it returns.
         content_type: Of the body; None if there never is one.
@@ -58,6 +59,7 @@ class Endpoint:
 
     def __init__(self, verb: str, path: str, options: CallOptions, stub: Callable[..., Any]) -> None:
         self.verb = verb
+        self.template = path.partition("?")[0]
         self.options = options
         self.name = stub.__qualname__
         self._query: list[_Parameter] = []

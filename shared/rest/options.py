@@ -51,7 +51,8 @@ class ClientOptions:
         trust_env: Whether `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` choose the proxy if none is set.
         max_response_size: Bytes of a body, decompressed, over which it is refused.
         transport: Opens the connections in place of aiohttp; called once for each event loop.
-        on_request: Sees each request before it is authorised and sent, and may add headers.
+        on_request: Sees each request before it is authorised and sent, and may add headers. The extension
+            `url_template` holds the path as the method's decorator has it, with its placeholders.
         clock: Seconds since 1970; turns a `Retry-After` date into a delay.
 
     Raises:

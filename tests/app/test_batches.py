@@ -1,5 +1,6 @@
 """The decisions of a batch's orchestrators: how it is divided, what follows each round."""
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -104,3 +105,16 @@ def test_progress_counts_the_records_and_their_rate(seconds: int, rate: float) -
 
 def test_a_new_batch_is_all_pending() -> None:
     assert batch(2).results == (ItemPending(), ItemPending())
+
+
+@pytest.mark.parametrize("name", ["Acme", "Müller & Söhne", 'the "best"', "株式会社"])
+def test_what_a_batch_takes_in_the_task_hub_is_never_more_than_it_was_refused_for(name: str) -> None:
+    businesses = [NewBusiness(registration_number=f"HRB {n}", name=name, country="DE") for n in range(50)]
+    new = Batch.of(businesses, DeliverySettings())
+    reason = "POST https://api.example.com/v1/businesses: 503 Service Unavailable"
+    deferred = new.with_results(
+        [ItemResult(index=n, result=Deferred(reason=reason, retry_after=120)) for n in range(50)]
+    )
+    second, _ = deferred.after_round(START, "b")
+    for state in (new, second, deferred.cancelled()):
+        assert len(json.dumps(json.dumps(state.model_dump(mode="json")))) < new.stored_size

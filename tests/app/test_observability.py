@@ -10,26 +10,43 @@ from aiohttp import web
 from opentelemetry import metrics, trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader, NumberDataPoint
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+import shared.business
 from dev.sandbox.serving import serve
 from devhost.testing import RunningHost
 from shared.business import BusinessApi
 from shared.delivery.attempts import Attempt, post_record
 from shared.rest import ClientOptions
-from shared.telemetry import add_trace_context
+from shared.telemetry import trace_request
 from tests.sandboxed import NewRecord, Sandbox
 
 
 @pytest.fixture(scope="session")
-def reader() -> Iterator[InMemoryMetricReader]:
-    """OpenTelemetry takes one provider a process; this one keeps what it is told in memory."""
+def exporter() -> InMemorySpanExporter:
+    return InMemorySpanExporter()
+
+
+@pytest.fixture(scope="session")
+def reader(exporter: InMemorySpanExporter) -> Iterator[InMemoryMetricReader]:
+    """OpenTelemetry takes one provider a process; these keep what they are told in memory."""
     reader = InMemoryMetricReader()
     provider = MeterProvider([reader])
     metrics.set_meter_provider(provider)
-    trace.set_tracer_provider(TracerProvider())
+    tracers = TracerProvider()
+    tracers.add_span_processor(SimpleSpanProcessor(exporter))
+    trace.set_tracer_provider(tracers)
     yield reader
     provider.shutdown()
+
+
+@pytest.fixture
+def spans(reader: InMemoryMetricReader, exporter: InMemorySpanExporter) -> Callable[[], list[ReadableSpan]]:
+    """The spans that have ended since the start of the test."""
+    exporter.clear()
+    return lambda: list(exporter.get_finished_spans())
 
 
 @pytest.fixture
@@ -73,6 +90,10 @@ def test_the_records_of_a_batch_are_counted_one_by_one(
     assert counted() == {"deferred": 1, "posted": 30}
 
 
+def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == "post_business"]
+
+
 def test_each_transition_is_one_log_line_that_names_operation_attempt_and_outcome(
     caplog: pytest.LogCaptureFixture, host: RunningHost, app: httpx.Client, sandbox: Sandbox, new_record: NewRecord
 ) -> None:
@@ -81,7 +102,7 @@ def test_each_transition_is_one_log_line_that_names_operation_attempt_and_outcom
     sandbox.disturb(records={record["registration_number"]: [{"status": 503}]})
     operation_id = app.post("/api/businesses", json=record).json()["id"]
     host.wait(operation_id, skip_timers=True)
-    lines = [record.getMessage() for record in caplog.records if record.name == "post_business"]
+    lines = [line for line in logged(caplog) if line.startswith("Operation ")]
     assert len(lines) == 2
     assert lines[0].startswith(f"Operation {operation_id}: attempt 1 deferred, next attempt at ")
     assert lines[1] == f"Operation {operation_id}: attempt 2 posted"
@@ -100,8 +121,92 @@ async def test_the_api_is_told_the_trace_that_the_activity_belongs_to(
     application.router.add_post("/businesses", answer)
     record = {"registration_number": "HRB 1", "name": "Acme", "country": "DE"}
     with serve(application) as url, trace.get_tracer("test").start_as_current_span("activity") as activity:
-        async with BusinessApi(ClientOptions(base_url=url, on_request=add_trace_context)) as api:
+        async with BusinessApi(ClientOptions(base_url=url, on_request=trace_request)) as api:
             monkeypatch.setattr("shared.business.business_api", api)
             await post_record(Attempt(record=record, idempotency_key="k"))
     assert told[0].split("-")[1] == f"{activity.get_span_context().trace_id:032x}"
     assert told[0].split("-")[2] != f"{activity.get_span_context().span_id:016x}"
+
+
+RECORD = {"registration_number": "HRB 1", "name": "Acme", "country": "DE"}
+
+
+def scripted_api(monkeypatch: pytest.MonkeyPatch, answer: Callable[[httpx.Request], httpx.Response]) -> None:
+    """Have the activity call an API below a path of its own, that answers like this."""
+    options = ClientOptions(
+        base_url="https://api.example.com/v1",
+        transport=lambda: httpx.MockTransport(answer),
+        on_request=trace_request,
+    )
+    monkeypatch.setattr("shared.business.business_api", BusinessApi(options))
+
+
+def existing(request: httpx.Request) -> httpx.Response:
+    """An API that has the record already."""
+    if request.method == "POST":
+        return httpx.Response(409, headers={"Location": "https://api.example.com/v1/businesses/b-7"})
+    return httpx.Response(200, json={**RECORD, "id": "b-7"})
+
+
+def unreachable(request: httpx.Request) -> httpx.Response:
+    raise httpx.ConnectError("connection refused")
+
+
+@pytest.mark.parametrize(
+    ("answer", "line"),
+    [
+        (lambda request: httpx.Response(201, json={**RECORD, "id": "b-7"}), "Attempt k-1: posted, status 201, 1500 ms"),
+        (lambda request: httpx.Response(503), "Attempt k-1: deferred, status 503, 1500 ms"),
+        (lambda request: httpx.Response(422), "Attempt k-1: rejected, status 422, 1500 ms"),
+        (existing, "Attempt k-1: posted, status 409, 1500 ms"),
+        (unreachable, "Attempt k-1: deferred, status none, 1500 ms"),
+    ],
+)
+async def test_each_attempt_is_one_log_line_with_status_and_duration(
+    answer: Callable[[httpx.Request], httpx.Response],
+    line: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    caplog.set_level(logging.INFO, logger="post_business")
+    scripted_api(monkeypatch, answer)
+    await post_record(Attempt(record=RECORD, idempotency_key="k-1"), clock=iter([10.0, 11.5]).__next__)
+    assert logged(caplog) == [line]
+
+
+async def test_the_span_of_a_call_says_by_the_conventions_what_was_called_and_how_it_answered(
+    spans: Callable[[], list[ReadableSpan]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted_api(monkeypatch, existing)
+    await post_record(Attempt(record=RECORD, idempotency_key="k-1"))
+    looked_up, posted = spans()
+    assert (looked_up.name, dict(looked_up.attributes or {})) == (
+        "get_business",
+        {
+            "http.request.method": "GET",
+            "http.response.status_code": 200,
+            "server.address": "api.example.com",
+            "url.template": "/businesses/{business_id}",
+        },
+    )
+    assert (posted.name, dict(posted.attributes or {})) == (
+        "post_business",
+        {
+            "http.request.method": "POST",
+            "http.response.status_code": 409,
+            "server.address": "api.example.com",
+            "url.template": "/businesses",
+            "post_business.outcome": "posted",
+            "post_business.idempotency_key": "k-1",
+        },
+    )
+
+
+async def test_a_span_that_is_not_of_a_call_is_told_nothing_of_one(
+    spans: Callable[[], list[ReadableSpan]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted_api(monkeypatch, existing)
+    with trace.get_tracer("test").start_as_current_span("invocation"):
+        await shared.business.business_api.get_business("b-7")
+    (invocation,) = spans()
+    assert dict(invocation.attributes or {}) == {}

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from shared.business import NewBusiness
+from shared.delivery.batches import Batch
 from shared.delivery.records import Delivery
 from shared.operations.problems import RequestError
 from shared.operations.resource import Operations
@@ -47,6 +48,32 @@ async def test_of_two_requests_at_the_same_instant_the_second_finds_the_first() 
     hub.blind_look_ups = 1
     with pytest.raises(RequestError):
         await operations.start("abc", OTHER)
+
+
+BATCH = Batch.of([NewBusiness(registration_number="HRB 1", name="Acme", country="DE")] * 100, DeliverySettings())
+
+
+@pytest.mark.parametrize(("spare", "started"), [(0, True), (-1, False)])
+async def test_a_batch_that_the_backend_cannot_take_is_a_413_and_not_a_later_failure(
+    spare: int, started: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BATCH_MAX_BYTES", str(BATCH.stored_size + spare))
+    hub = TaskHub()
+    if started:
+        assert (await Operations(hub).start("abc", BATCH)).state == "pending"
+        return
+    with pytest.raises(RequestError) as raised:
+        await Operations(hub).start("abc", BATCH)
+    assert raised.value.status == 413
+    assert f"at most {BATCH.stored_size - 1} bytes" in str(raised.value)
+    assert not hub.instances
+
+
+async def test_a_batch_that_was_taken_is_found_again_whatever_the_limit_is_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    operations = Operations(TaskHub())
+    await operations.start("abc", BATCH)
+    monkeypatch.setenv("BATCH_MAX_BYTES", "10000")
+    assert (await operations.start("abc", BATCH)).id == "abc"
 
 
 async def test_a_host_that_cannot_start_is_not_taken_for_a_repeated_request() -> None:

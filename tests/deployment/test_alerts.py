@@ -2,18 +2,23 @@
 
 import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+import httpx
 import pytest
 
 from shared.access_tokens import AccessToken, Clocks, TokenCache, TokenError
+from shared.business import BusinessApi
+from shared.delivery.attempts import Attempt, post_record
 from shared.delivery.batches import BatchProgress, Tally
 from shared.delivery.outcomes import Cancelled, Deferred, GaveUp, Posted, Rejected
 from shared.delivery.records import Progress
 from shared.functions.orchestrations import report
-from shared.rest import ProblemDetails
+from shared.rest import ClientOptions, ProblemDetails
 from tests.access_tokens.scripted import until
 
 DUE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -60,18 +65,25 @@ class Lines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         self.said.append(record.getMessage())
 
+    @classmethod
+    @contextmanager
+    def of(cls, name: str) -> Iterator[Self]:
+        """What a logger is told meanwhile, at INFO and above."""
+        lines, logger = cls(), logging.getLogger(name)
+        level = logger.level
+        logger.addHandler(lines)
+        logger.setLevel(logging.INFO)
+        try:
+            yield lines
+        finally:
+            logger.removeHandler(lines)
+            logger.setLevel(level)
+
 
 def line(progress: Progress | BatchProgress) -> str:
     """What the orchestrators log of it."""
-    lines, logger = Lines(), logging.getLogger("post_business")
-    level = logger.level
-    logger.addHandler(lines)
-    logger.setLevel(logging.INFO)
-    try:
+    with Lines.of("post_business") as lines:
         report(Context(), progress)
-    finally:
-        logger.removeHandler(lines)
-        logger.setLevel(level)
     (said,) = lines.said
     return said
 
@@ -115,6 +127,30 @@ def test_the_queries_for_operators_recognize_the_same_lines(root: Path) -> None:
     assert matched(tokens[0]) == [NO_TOKEN, BATCH_NO_TOKEN]
 
 
+@pytest.mark.parametrize(
+    ("answer", "status"), [(httpx.Response(201), "201"), (httpx.Response(503), "503"), (None, "none")]
+)
+async def test_the_query_for_the_speed_of_the_api_reads_status_and_time_from_the_line_of_an_attempt(
+    answer: httpx.Response | None, status: str, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def api(request: httpx.Request) -> httpx.Response:
+        if answer is None:
+            raise httpx.ConnectError("connection refused")
+        return answer
+
+    options = ClientOptions(base_url="https://api.example.com", transport=lambda: httpx.MockTransport(api))
+    monkeypatch.setattr("shared.business.business_api", BusinessApi(options))
+    for key in ("3f2a00000000-12", "3f2a00000000.1"):
+        with Lines.of("post_business") as lines:
+            await post_record(Attempt(record={}, idempotency_key=key), clock=iter([1.0, 1.25]).__next__)
+        (said,) = lines.said
+        query = (root / "docs/operations.md").read_text().partition("6. How fast")[2].partition("```\n\n")[0]
+        (pattern,) = patterns(query)
+        assert re.search(pattern, said)
+        read = [re.search(each, said) for each in re.findall(r'extract\(@"([^"]+)"', query)]
+        assert [found and found[1] for found in read] == [status, "250"]
+
+
 class FailingSource:
     """Gives one token, and none after that."""
 
@@ -135,20 +171,16 @@ def test_the_warning_of_a_failed_renewal_is_recognized(queries: dict[str, str]) 
     _, pattern = patterns(queries["tokenFailures"])
     now = 0.0
     token = TokenCache(clocks=Clocks(monotonic=lambda: now, wall=lambda: now)).of(FailingSource())
-    lines, logger = Lines(), logging.getLogger("shared.access_tokens")
-    logger.addHandler(lines)
-    try:
+    with Lines.of("shared.access_tokens") as lines:
         token.get()
         now = 3400.0
         token.get()
         until(lambda: lines.said)
-    finally:
-        logger.removeHandler(lines)
     assert [re.search(pattern, said) is not None for said in lines.said] == [True]
 
 
 def test_operators_find_every_alert_explained(root: Path) -> None:
     headings = re.findall(r"^#+ (.+)$", (root / "docs/operations.md").read_text(), re.MULTILINE)
     named = re.findall(r'docs/operations\.md, "(.+)"', (root / "infra/modules/alerts.bicep").read_text())
-    assert len(named) == 3
+    assert len(named) == 6
     assert set(named) <= set(headings)

@@ -1,4 +1,4 @@
-"""The Bicep files fit together and keep what they promise, as far as that can be told without Azure's compiler."""
+"""The Bicep files fit together and keep what they promise, as far as that can be told without Azure."""
 
 import json
 import re
@@ -6,6 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from shared.business import NewBusiness
+from shared.delivery.batches import Batch
+from shared.settings import DeliverySettings
 
 FORBIDDEN_ON_FLEX = [
     "ENABLE_ORYX_BUILD",
@@ -38,7 +42,9 @@ def module_calls(bicep: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     calls = []
     for module in bicep["main.bicep"]["modules"].values():
         config = module["config"]
-        calls.append((module["detail"]["path"], config.get("config", config)["params"]))
+        while "config" in config:  # of a condition, of a loop
+            config = config["config"]
+        calls.append((module["detail"]["path"], config["params"]))
     return calls
 
 
@@ -55,7 +61,7 @@ def test_every_module_is_used(bicep: dict[str, Any]) -> None:
 
 def test_every_output_that_is_used_exists(bicep: dict[str, Any], root: Path) -> None:
     modules = bicep["main.bicep"]["modules"]
-    used = re.findall(r"\b(\w+)\.outputs\.(\w+)", (root / "infra/main.bicep").read_text())
+    used = re.findall(r"\b(\w+)(?:\.\?|\.)outputs\.(\w+)", (root / "infra/main.bicep").read_text())
     assert used
     for module, output in used:
         assert output in bicep[modules[module]["detail"]["path"]]["outputs"], f"{module}.outputs.{output}"
@@ -124,7 +130,7 @@ def test_storage_deployment_and_vault_are_reached_as_the_user_assigned_identity(
     assert site["identity"]["type"] == "UserAssigned"
     assert site["properties"]["keyVaultReferenceIdentity"] == "identityId"
     assert deployment == {"type": "UserAssignedIdentity", "userAssignedIdentityResourceId": "identityId"}
-    settings = bicep["modules/app.bicep"]["variables"]["platformSettings"]["value"]
+    settings = bicep["modules/settings.bicep"]["variables"]["platformSettings"]["value"]
     assert settings["AzureWebJobsStorage__credential"] == "managedidentity"
     assert not any("AccountKey" in str(value) for value in settings.values())
 
@@ -132,7 +138,8 @@ def test_storage_deployment_and_vault_are_reached_as_the_user_assigned_identity(
 def test_python_is_one_version_on_azure_in_the_build_and_here(bicep: dict[str, Any], root: Path) -> None:
     runtime = resource(bicep, "modules/app.bicep", "site")["properties"]["functionAppConfig"]["runtime"]
     here = (root / ".python-version").read_text().strip()
-    assert runtime == {"name": "python", "version": here}
+    assert runtime == {"name": "python", "version": "pythonVersion"}
+    assert bicep["main.bicep"]["parameters"]["pythonVersion"]["default"] == here
     assert f'PYTHON_VERSION: "{here}"' in (root / ".github/workflows/deploy.yml").read_text()
     assert f"devcontainers/python:{here}" in (root / ".devcontainer/devcontainer.json").read_text()
 
@@ -187,3 +194,126 @@ def test_no_role_reaches_further_than_a_resource(bicep: dict[str, Any]) -> None:
             if each["type"] == "Microsoft.Authorization/roleAssignments":
                 scope = each["config"].get("config", each["config"])["scope"]
                 assert scope in document["resources"], scope
+
+
+def test_an_instance_serves_more_than_one_request_at_once(bicep: dict[str, Any]) -> None:
+    scale = resource(bicep, "modules/app.bicep", "site")["properties"]["functionAppConfig"]["scaleAndConcurrency"]
+    assert scale["triggers"] == {"http": {"perInstanceConcurrency": "httpConcurrency"}}
+    assert bicep["main.bicep"]["parameters"]["httpConcurrency"]["default"] == 32
+
+
+def test_no_log_line_is_lost_to_the_sampling_of_traces(bicep: dict[str, Any]) -> None:
+    settings = bicep["modules/settings.bicep"]["variables"]["platformSettings"]["value"]
+    assert settings["OTEL_TRACES_SAMPLER"] == "microsoft.fixed_percentage"
+    assert settings["OTEL_TRACES_SAMPLER_ARG"] == "tracesSamplerArg"
+    assert bicep["main.bicep"]["parameters"]["otelTracesSamplerArg"]["default"] == "1.0"
+
+
+def test_a_vault_that_was_deleted_can_be_taken_back(bicep: dict[str, Any], root: Path) -> None:
+    assert "createMode: recover ? 'recover' : 'default'" in (root / "infra/modules/vault.bicep").read_text()
+    assert bicep["main.bicep"]["parameters"]["recoverVault"]["default"] is False
+
+
+def test_with_a_network_of_its_own_the_app_reaches_all_that_it_keeps_through_private_endpoints(root: Path) -> None:
+    main = (root / "infra/main.bicep").read_text()
+    for module in ("storage", "vault", "scheduler"):
+        call = main.partition(f"module {module} ")[2].partition("\n}\n")[0]
+        assert "publicAccess: !vnetEnabled" in call, module
+        text = (root / f"infra/modules/{module}.bicep").read_text()
+        assert "publicNetworkAccess: publicAccess ? 'Enabled' : 'Disabled'" in text, module
+    zones = re.findall(r"'privatelink\.\S+'", main)
+    assert zones == [
+        "'privatelink.${part}.${environment().suffixes.storage}'",
+        "'privatelink.vaultcore.azure.net'",
+        "'privatelink.durabletask.io'",
+        "'privatelink.azurewebsites.net'",
+    ]
+
+
+def test_a_batch_is_kept_below_what_the_scheduler_takes(bicep: dict[str, Any], root: Path) -> None:
+    limit = int(bicep["main.bicep"]["variables"]["schedulerBatchMaxBytes"]["value"])
+    assert limit == 900_000
+    for page in ("docs/operations.md", "docs/http-api.md"):
+        (said,) = re.findall(r"about ([\d,]+) short records", (root / page).read_text(), re.IGNORECASE)
+        record = NewBusiness(registration_number="HRB 1001", name="Acme GmbH", country="DE")
+        for records, fits in ((int(said.replace(",", "")), True), (int(said.replace(",", "")) + 100, False)):
+            assert (Batch.of([record] * records, DeliverySettings()).stored_size <= limit) is fits
+
+
+# What only the compiler can tell
+
+
+def resources_of(template: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """All resources of a compiled template, those of its modules too, with the name of the module or `main`."""
+    found = []
+    for name, each in template["resources"].items():
+        if each["type"] == "Microsoft.Resources/deployments":
+            found += [(name, inner) for _, inner in resources_of(each["properties"]["template"])]
+        else:
+            found.append(("main", each))
+    return found
+
+
+def of_type(template: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+    return [each for _, each in resources_of(template) if each["type"] == kind]
+
+
+def test_secrets_are_secure_in_what_the_compiler_makes(template: dict[str, Any]) -> None:
+    inner = template["resources"]["vault"]["properties"]["template"]
+    for parameters, names in (
+        (template["parameters"], ("businessApiClientSecret", "businessApiPrivateKey")),
+        (inner["parameters"], ("clientSecret", "privateKey")),
+    ):
+        assert {parameters[name]["type"].lower() for name in names} == {"securestring"}
+
+
+def test_what_if_can_tell_every_name_before_anything_is_deployed(template: dict[str, Any]) -> None:
+    assigned = [
+        (module, each)
+        for module, each in resources_of(template)
+        if each["type"] == "Microsoft.Authorization/roleAssignments"
+    ]
+    assert len(assigned) == 7
+    for module, each in assigned:
+        arguments = template["resources"][module]["properties"]["parameters"]
+        used = set(re.findall(r"parameters\('(\w+)'\)", each["name"]))
+        assert [name for name in used if "reference(" in str(arguments.get(name))] == [], module
+
+
+def test_every_alert_reaches_the_operators_and_none_waits_for_its_table_or_metric(template: dict[str, Any]) -> None:
+    logs = of_type(template, "Microsoft.Insights/scheduledQueryRules")
+    metrics = of_type(template, "Microsoft.Insights/metricAlerts")
+    assert (len(logs), len(metrics)) == (1, 2)  # loops count once: all log alerts; the metric alerts, the web test's
+    for rule in (*logs, *metrics):
+        assert "resourceId('Microsoft.Insights/actionGroups'" in json.dumps(rule["properties"]["actions"])
+    assert logs[0]["properties"]["skipQueryValidation"] is True
+    (criterion,) = metrics[0]["properties"]["criteria"]["allOf"]
+    assert criterion["skipMetricValidation"] is True
+
+
+def test_the_host_is_asked_from_the_internet_only_if_it_can_be_reached_from_there(template: dict[str, Any]) -> None:
+    (ping,) = of_type(template, "Microsoft.Insights/webtests")
+    assert ping["condition"] == "[parameters('reachable')]"
+    assert ping["properties"]["Request"]["RequestUrl"] == "[format('{0}/admin/host/ping', parameters('appUri'))]"
+    assert template["resources"]["alerts"]["properties"]["parameters"]["reachable"]["value"] == (
+        "[variables('reachable')]"
+    )
+    assert template["variables"]["reachable"] == "[not(and(parameters('vnetEnabled'), parameters('privateInbound')))]"
+
+
+def test_app_settings_are_set_after_all_that_they_name_exists(template: dict[str, Any]) -> None:
+    assert {"app", "identity", "monitoring", "scheduler", "storage", "vault"} <= set(
+        template["resources"]["settings"]["dependsOn"]
+    )
+
+
+def test_an_address_that_does_not_change_is_made_only_on_demand(template: dict[str, Any]) -> None:
+    for kind in ("Microsoft.Network/natGateways", "Microsoft.Network/publicIPAddresses"):
+        (each,) = of_type(template, kind)
+        assert each["condition"] == "[parameters('natGateway')]"
+    (network,) = of_type(template, "Microsoft.Network/virtualNetworks")
+    app, _ = network["properties"]["subnets"]
+    assert app["properties"]["natGateway"] == (
+        "[if(parameters('natGateway'), createObject('id', resourceId('Microsoft.Network/natGateways', "
+        "format('{0}-nat', parameters('name')))), null())]"
+    )
