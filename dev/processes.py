@@ -18,7 +18,7 @@ from devhost.settings import read_local_settings
 
 ANNOUNCEMENT = "Listening on "
 
-_PREFIXES = ("BUSINESS_API_", "DELIVERY_")
+_PREFIXES = ("BUSINESS_API_", "DELIVERY_", "BATCH_", "OPERATIONS_")
 _DEFAULT_PORT = 7071
 _LOOK_EVERY = 0.1
 

@@ -243,6 +243,9 @@ param deliveryParallelism string = ''
 @description('Bytes that a batch may take in the task hub; empty: as many as the backend allows')
 param batchMaxBytes string = ''
 
+@description('Days after which an operation that has ended is forgotten; 0 for never')
+param operationsRetentionDays string = ''
+
 var token = toLower(uniqueString(subscription().id, environmentName, location))
 var tags = {
   'azd-env-name': environmentName
@@ -295,6 +298,7 @@ var deliverySettings = {
   DELIVERY_DEADLINE: deliveryDeadline
   DELIVERY_PARALLELISM: deliveryParallelism
   BATCH_MAX_BYTES: empty(batchMaxBytes) && !onStorage ? schedulerBatchMaxBytes : batchMaxBytes
+  OPERATIONS_RETENTION_DAYS: operationsRetentionDays
 }
 
 // A reference to a secret that nobody has set would be a bad setting: it is there only where the app needs the secret.

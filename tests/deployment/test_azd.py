@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import yaml
 
 from dev.durable_backend import BACKENDS
+from dev.processes import embedded_host, no_settings
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +76,56 @@ def test_azd_is_one_that_reads_the_exceptions_of_funcignore(azure: dict[str, Any
 
 def test_azd_is_told_which_template_an_app_came_from(azure: dict[str, Any]) -> None:
     assert re.fullmatch(r"[a-z-]+@\d+\.\d+\.\d+", azure["metadata"]["template"])
+
+
+ASKED = "functionapp keys list --resource-group rg-1 --name app-1 --query functionKeys.default --output tsv"
+AZ = f"""#!/bin/sh
+case "$*" in
+  "{ASKED}") echo "$KEY_OF_APP" ;;
+  *) echo "unexpected: az $*" >&2; exit 1 ;;
+esac
+"""
+
+
+@pytest.fixture
+def deployed(tmp_path: Path, root: Path) -> Iterator[dict[str, str]]:
+    """The environment of the hook after a deployment: the app on a host that asks for keys, and an Azure CLI."""
+    (tmp_path / "az").write_text(AZ)
+    (tmp_path / "az").chmod(0o755)
+    with embedded_host(root, tmp_path / "state.db", no_settings(root), tmp_path / "host.log", ["--enable-auth"]) as url:
+        yield {
+            "PATH": f"{tmp_path}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "AZURE_RESOURCE_GROUP": "rg-1",
+            "SERVICE_API_NAME": "app-1",
+            "SERVICE_API_URI": url,
+            "KEY_OF_APP": json.loads((tmp_path / "keys.json").read_text())["host"],
+        }
+
+
+def run_smoke_hook(service: dict[str, Any], root: Path, environment: dict[str, str]) -> tuple[int, str]:
+    hook = service["hooks"]["postdeploy"]["posix"]
+    command = [hook["shell"], "-c", hook["run"]]
+    ended = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+    return ended.returncode, ended.stdout + ended.stderr
+
+
+def test_after_a_deployment_the_hook_asks_the_app_with_its_key_and_does_not_show_it(
+    service: dict[str, Any], root: Path, deployed: dict[str, str]
+) -> None:
+    status, said = run_smoke_hook(service, root, deployed)
+    assert (status, said.count("ok   ")) == (0, 5), said
+    assert deployed["KEY_OF_APP"] not in said
+
+
+def test_a_deployment_whose_app_is_not_well_fails(
+    service: dict[str, Any], root: Path, deployed: dict[str, str]
+) -> None:
+    status, said = run_smoke_hook(service, root, deployed | {"KEY_OF_APP": "of-another-app"})
+    assert (status, "FAILED" in said) == (1, True)
+
+
+def test_the_hook_runs_the_same_on_windows(service: dict[str, Any]) -> None:
+    hooks = service["hooks"]["postdeploy"]
+    for system in ("posix", "windows"):
+        assert re.search(r"az functionapp keys list .* functionKeys.default", hooks[system]["run"], re.DOTALL)
+        assert re.search(r"python3? dev/smoke.py \S*SERVICE_API_URI", hooks[system]["run"])

@@ -82,7 +82,7 @@ def test_nobody_keeps_a_password_to_deploy(root: Path) -> None:
     workflow = read_workflow(root, "deploy.yml")
     assert workflow["permissions"] == {}
     assert workflow["jobs"]["build"]["permissions"] == {"contents": "read"}
-    assert workflow["jobs"]["deploy"]["permissions"] == {"id-token": "write"}
+    assert workflow["jobs"]["deploy"]["permissions"] == {"contents": "read", "id-token": "write"}
     assert "secrets" not in re.findall(r"\$\{\{\s*(\w+)", json.dumps(workflow))
 
 

@@ -1,7 +1,6 @@
 """docs/http-api.md: every command is sent to a running app, and every answer, state, error and limit is compared."""
 
 import json
-import os
 import re
 import time
 from collections import defaultdict
@@ -13,10 +12,9 @@ from typing import Any, get_args
 import httpx
 import pytest
 
-from dev.processes import embedded_host
+from dev.processes import embedded_host, no_settings
 from dev.sandbox.api import app_environment, create_app
 from dev.sandbox.serving import serve
-from devhost.settings import read_local_settings
 from shared.access_tokens import TokenError
 from shared.delivery.batches import MAX_RECORDS, PAGE_SIZE
 from shared.operations import requests as intake
@@ -39,11 +37,7 @@ ROUTES = [(method.upper(), path) for path, item in document("/api")["paths"].ite
 BEHIND = "| Status | `title` | `detail` | |"
 APP, SANDBOX = "http://127.0.0.1:7071", "http://127.0.0.1:7072"
 PATIENCE = 20.0
-NO_SETTINGS = {  # blank means unset: none of this shell or of local.settings.json reaches the app
-    name: ""
-    for name in {*os.environ, *read_local_settings(ROOT).values, *app_environment("")}
-    if name.startswith(("BUSINESS_API_", "DELIVERY_"))
-}
+NO_SETTINGS = no_settings(ROOT) | dict.fromkeys(app_environment(""), "")
 
 
 class Reader:
