@@ -18,9 +18,9 @@ from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 
-from dev.benchmarks import cold_start, end_to_end, look_up, renewal, typed_client
+from dev.benchmarks import batches, cold_start, look_up, renewal, typed_client
 from dev.benchmarks.measuring import Findings, Plan, cores, machine, measure_pinned, readable
-from dev.benchmarks.report import Run, read_run, write_report
+from dev.benchmarks.page import Run, read_run, write_report
 
 RESULTS = Path(__file__).with_name("results.json")
 DOCUMENT = Path(__file__).parents[2] / "docs" / "benchmarks.md"
@@ -29,7 +29,7 @@ MEASURES = {
     "look_up": look_up.measure,
     "renewal": renewal.measure,
     "cold_start": cold_start.measure,
-    "end_to_end": end_to_end.measure,
+    "batches": batches.measure,
 }
 PACKAGES = (
     "aiohttp",

@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 
 from dev.benchmarks.measuring import Findings, Plan, Samples, Target, interleaved
-from dev.benchmarks.running_app import APP, running_app
+from dev.benchmarks.servers import APP, running_app
 
 FRAMEWORKS = "the four"
 FRAMEWORKS_USED = "the four, and one pydantic model"

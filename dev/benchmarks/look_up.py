@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 
 from dev.benchmarks.measuring import Findings, Plan, Samples, Target, interleaved, settle
-from dev.benchmarks.server import Server, running_server
+from dev.benchmarks.raw_server import Server, running_server
 from dev.benchmarks.token_holders import (
     ASYNC_HOLDERS,
     AUTHLIB,

@@ -9,9 +9,9 @@ from typing import Self
 
 import aiohttp
 
-from dev.benchmarks import api_clients
+from dev.benchmarks import peers
 from dev.benchmarks.measuring import Findings, Plan, Samples, Target, interleaved, percentile, settle
-from dev.benchmarks.server import UNCHECKED_TOKEN, Control, Server, running_server
+from dev.benchmarks.raw_server import UNCHECKED_TOKEN, Control, Server, running_server
 from dev.benchmarks.token_holders import ASYNC_HOLDERS, HOLDERS, OURS, AsyncHolder, AsyncLookUp, Holder, LookUp
 
 CALLERS = 200
@@ -25,7 +25,7 @@ COLD, EXPIRY = "cold", "at expiry"
 TASKS, THREADS = f"{CALLERS} tasks", f"{CALLERS} threads"
 FRESH, ROLLOVER, RATIO = "p99, token fresh", "p99, rollover", "rollover to fresh"
 FAILED, RENEWALS = "calls that failed", "token requests after a revocation"
-REVOCABLE = (api_clients.TYPED_CLIENT, api_clients.AUTHLIB, api_clients.HTTPX_AUTH, api_clients.AZURE_CORE)
+REVOCABLE = (peers.TYPED_CLIENT, peers.AUTHLIB, peers.HTTPX_AUTH, peers.AZURE_CORE)
 
 _DUE_SECONDS = 1
 _EXPIRED_SECONDS = 2.2
@@ -44,7 +44,7 @@ def measure(plan: Plan) -> Findings:
             _stampede_of_threads(server, name, thread_holder, samples)
         for name, holder in interleaved(plan.choose(3, 1), ASYNC_HOLDERS):
             asyncio.run(_rollovers(server, name, holder, samples, plan.choose(8.0, 4.5)))
-        for name, client in interleaved(plan.choose(3, 1), {name: api_clients.CLIENTS[name] for name in REVOCABLE}):
+        for name, client in interleaved(plan.choose(3, 1), {name: peers.CLIENTS[name] for name in REVOCABLE}):
             asyncio.run(_revocation(server, name, client, samples, plan.choose(1.0, 0.5)))
     findings = Findings(samples.figures())
     findings.targets = _targets(findings)
@@ -183,7 +183,7 @@ def _headers() -> dict[str, str]:
     return {"Authorization": f"Bearer {UNCHECKED_TOKEN}", "Content-Type": "application/json"}
 
 
-async def _revocation(server: Server, name: str, client: api_clients.Client, samples: Samples, seconds: float) -> None:
+async def _revocation(server: Server, name: str, client: peers.Client, samples: Samples, seconds: float) -> None:
     """Call the API without pause, have all tokens revoked, and see how the calls fare that begin after that."""
     control = Control(delay=TOKEN_DELAY, reset=True)
     server.control(control)
@@ -222,7 +222,7 @@ def _targets(findings: Findings) -> list[Target]:
     ]
     rollover = findings.figure(OURS, RATIO).samples
     targets.append(Target("p99 of calls at the rollover of a token against p99 of others", "<=", 1.2, "x", rollover))
-    typed = api_clients.TYPED_CLIENT
+    typed = peers.TYPED_CLIENT
     targets.append(Target("calls that fail after a revocation", "<=", 0, "%", findings.figure(typed, FAILED).samples))
     targets.append(Target("token requests after a revocation", "<=", 1, "", findings.figure(typed, RENEWALS).samples))
     return targets

@@ -15,8 +15,8 @@ from typing import Any
 import httpx
 import requests
 
-from dev.benchmarks.api_clients import managed_identity
-from dev.benchmarks.server import Control, Server
+from dev.benchmarks.peers import managed_identity
+from dev.benchmarks.raw_server import Control, Server
 from shared.access_tokens import BearerAuth, ClientCredentials, ClientSecretBasic, TokenCache
 
 OURS = "TokenCache"

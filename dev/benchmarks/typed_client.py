@@ -4,7 +4,8 @@ import asyncio
 import time
 from contextlib import AsyncExitStack
 
-from dev.benchmarks.api_clients import (
+from dev.benchmarks.measuring import Findings, Plan, Samples, Target, interleaved, settle
+from dev.benchmarks.peers import (
     CLIENTS,
     HTTPX,
     HTTPX_AIOHTTP,
@@ -14,8 +15,7 @@ from dev.benchmarks.api_clients import (
     Call,
     is_record,
 )
-from dev.benchmarks.measuring import Findings, Plan, Samples, Target, interleaved, settle
-from dev.benchmarks.server import Control, running_server
+from dev.benchmarks.raw_server import Control, running_server
 
 RATE, PROCESSOR_TIME = "calls per second", "processor time a call"
 IN_FLIGHT = (1, 16, 64)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dev.benchmarks import api_clients, cold_start, end_to_end, look_up, renewal, token_holders, typed_client
+from dev.benchmarks import batches, cold_start, look_up, peers, renewal, token_holders, typed_client
 from dev.benchmarks.chart import Bar, bar_chart
 from dev.benchmarks.measuring import Figure, Findings, Target, with_spread
 
@@ -115,7 +115,7 @@ def _typed_client(findings: Findings) -> str:
 Each call posts a record with a bearer token and gets a record back. All but the raw sockets write JSON from a model,
 check the status and validate the answer into a model. The typed client does so with all that the app gives it: token
 cache and renewal after a 401, trace headers, time-outs, a limit for the body. The server
-([`dev/benchmarks/server.py`](../dev/benchmarks/server.py)) answers from fixed bytes.
+([`dev/benchmarks/raw_server.py`](../dev/benchmarks/raw_server.py)) answers from fixed bytes.
 
 ![Calls per second](benchmarks/typed-client.svg)
 
@@ -221,9 +221,9 @@ First requests on a cold host, that is a new process of the embedded host with n
 
 
 def _end_to_end(findings: Findings) -> str:
-    quantities = [end_to_end.TIME, end_to_end.RATE, end_to_end.COST]
-    if any(figure.quantity == end_to_end.MEMORY for figure in findings.figures):
-        quantities += [end_to_end.MEMORY, end_to_end.GROWTH]
+    quantities = [batches.TIME, batches.RATE, batches.COST]
+    if any(figure.quantity == batches.MEMORY for figure in findings.figures):
+        quantities += [batches.MEMORY, batches.GROWTH]
     return f"""
 Records through trigger, orchestrator, activity, access token and API, on the embedded host with its SQLite store; the
 sandbox API, which stores the records in SQLite too, and the caller share the other core. This measures the app and the
@@ -236,7 +236,7 @@ embedded host, not Azure's host or its storage.
 A batch is a tree of orchestrations; the largest history is that of its root, which takes in the records and collects
 their results:
 
-{_columns(findings, (end_to_end.EVENTS, end_to_end.LARGEST, end_to_end.HISTORY))}
+{_columns(findings, (batches.EVENTS, batches.LARGEST, batches.HISTORY))}
 """
 
 
@@ -245,7 +245,7 @@ GROUPS: Mapping[str, tuple[str, Callable[[Findings], str]]] = {
     "look_up": ("Cached look-up", _look_up),
     "renewal": ("Stampede, rollover, revocation", _renewal),
     "cold_start": ("Cold start", _cold_start),
-    "end_to_end": ("End to end", _end_to_end),
+    "batches": ("End to end", _end_to_end),
 }
 """By the names of the modules that measure them."""
 
@@ -283,7 +283,7 @@ def _bars(findings: Findings, quantity: str, case: str | None = None) -> list[Ba
     ]
 
 
-_OWN = (api_clients.TYPED_CLIENT, token_holders.OURS, "BearerAuth", cold_start.FUNCTION_APP, "batch of")
+_OWN = (peers.TYPED_CLIENT, token_holders.OURS, "BearerAuth", cold_start.FUNCTION_APP, "batch of")
 
 _CHARTS: Mapping[str, Callable[[Run], str]] = {
     "typed-client": lambda run: bar_chart(
@@ -291,7 +291,7 @@ _CHARTS: Mapping[str, Callable[[Run], str]] = {
         [
             bar
             for bar in _bars(run.groups["typed_client"], typed_client.RATE, "16 in flight")
-            if bar.label != api_clients.RAW_SOCKETS  # a bound, not a client: it would only squeeze the others
+            if bar.label != peers.RAW_SOCKETS  # a bound, not a client: it would only squeeze the others
         ],
     ),
     "look-up": lambda run: bar_chart(
@@ -301,5 +301,5 @@ _CHARTS: Mapping[str, Callable[[Run], str]] = {
         "p99 of API calls while a token is replaced", _bars(run.groups["renewal"], renewal.ROLLOVER), logarithmic=True
     ),
     "cold-start": lambda run: bar_chart("Import in a fresh process", _bars(run.groups["cold_start"], cold_start.TIME)),
-    "batches": lambda run: bar_chart("Cost of a record", _bars(run.groups["end_to_end"], end_to_end.COST)),
+    "batches": lambda run: bar_chart("Cost of a record", _bars(run.groups["batches"], batches.COST)),
 }

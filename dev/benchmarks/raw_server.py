@@ -207,7 +207,7 @@ class Server:
 @contextlib.contextmanager
 def running_server(core: int | None) -> Iterator[Server]:
     """Run the server in a process of its own, pinned to `core`, while the `with` block runs."""
-    command = [sys.executable, "-m", "dev.benchmarks.server"]
+    command = [sys.executable, "-m", "dev.benchmarks.raw_server"]
     if core is not None:
         command += ["--core", str(core)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 (arguments of our own)
@@ -223,7 +223,7 @@ def running_server(core: int | None) -> Iterator[Server]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m dev.benchmarks.server")
+    parser = argparse.ArgumentParser(prog="python -m dev.benchmarks.raw_server")
     parser.add_argument("--core", type=int)
     pin(parser.parse_args().core)
     with contextlib.suppress(KeyboardInterrupt):

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 
 from dev.benchmarks.measuring import Findings, Plan, Samples, Target
-from dev.benchmarks.running_app import RunningApp, running_app
+from dev.benchmarks.servers import RunningApp, running_app
 
 RATE, TIME, COST = "records per second", "time", "cost of a record"
 MEMORY, GROWTH = "peak memory of the host", "of it for the batch"

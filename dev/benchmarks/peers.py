@@ -16,7 +16,7 @@ import httpx
 from httpx_aiohttp import AiohttpTransport as HttpxAiohttpTransport
 from pydantic import BaseModel
 
-from dev.benchmarks.server import UNCHECKED_TOKEN, Server
+from dev.benchmarks.raw_server import UNCHECKED_TOKEN, Server
 from shared.business import Business, BusinessApi
 from shared.connection import client_options
 from shared.rest.transport import AiohttpTransport

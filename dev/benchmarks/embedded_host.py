@@ -1,6 +1,7 @@
 """Measures the embedded host: orchestrations a second, a wide fan-out, and what a long history costs a turn.
 
-Run with `python -m dev.benchmarks.devhost [--rounds N] [--json FILE]`. It runs in this process, its state on disk.
+Run with `python -m dev.benchmarks.embedded_host [--rounds N] [--json FILE]`. It runs in this process, with its state on
+disk.
 """
 
 import argparse
@@ -145,7 +146,9 @@ async def measure(rounds: int) -> dict[str, list[float]]:
 
 def main() -> None:
     """Print medians as a table; write all figures to a file if asked to."""
-    parser = argparse.ArgumentParser(prog="python -m dev.benchmarks.devhost", description="Measure the embedded host.")
+    parser = argparse.ArgumentParser(
+        prog="python -m dev.benchmarks.embedded_host", description="Measure the embedded host."
+    )
     parser.add_argument("--rounds", type=int, default=5, help="of which the medians are taken (default: %(default)s)")
     parser.add_argument("--json", type=Path, help="a file for the figures of all rounds")
     arguments = parser.parse_args()
