@@ -1,135 +1,124 @@
-"""Records through the whole app on the embedded host: trigger, orchestrator, activity, access token, API."""
+"""What does a record cost that goes through the whole app: trigger, orchestrator, activity, access token, API?"""
 
 import asyncio
 import sqlite3
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from dev.benchmarks.measuring import Findings, Plan, Samples, Target
+from dev.benchmarks.measuring import Figures, Plan, Target, interleaved, keep_in_flight
+from dev.benchmarks.page import Section, table
 from dev.benchmarks.servers import RunningApp, running_app
 
-RATE, TIME, COST = "records per second", "time", "cost of a record"
-MEMORY, GROWTH = "peak memory of the host", "of it for the batch"
-EVENTS, LARGEST, HISTORY = "history events", "largest history", "history for each record"
-SINGLE = "one by one, 16 requests in flight"
-
-_IN_FLIGHT = 16
+_TIME, _RATE = "time, s", "records per second, 1/s"
+_COST = "cost of a record, ms"
+_MEMORY, _GROWTH = "peak memory of the host, MiB", "of it for the batch, MiB"
+_EVENTS, _LARGEST = "history events", "largest history, kB"
+_HISTORY = "history for each record, kB"
 _WARM_UP = 20
-_POLL_SECONDS = 0.02
-_TIME_LIMIT = 180.0
 
 
-def measure(plan: Plan) -> Findings:
+def answer(plan: Plan) -> Section:
     """Measure single records and batches of growing size; every size has a host of its own, warmed up."""
-    samples = Samples()
+    figures = Figures()
     sizes = plan.choose((100, 1000, 10_000), (100, 300))
-    for _ in range(plan.choose(2, 1)):
-        with tempfile.TemporaryDirectory() as folder, running_app(plan, Path(folder)) as app:
-            _batch(app, _WARM_UP)
-            count = plan.choose(500, 50)
-            samples.add(SINGLE, RATE, "1/s", count / asyncio.run(_singles(app, count)))
-        for size in sizes:
-            _measure_batch(plan, size, samples)
-    findings = Findings(samples.figures())
-    smallest, largest = (findings.figure(_subject(size), COST).samples for size in (sizes[0], sizes[-1]))
-    ratio = tuple(large / small for large, small in zip(largest, smallest, strict=True))
-    text = f"cost of a record in a batch of {sizes[-1]:,} against one of {sizes[0]:,}"
-    findings.targets.append(Target(text, "<=", 1.3, "x", ratio))
-    return findings
+    for size in interleaved(plan.choose(2, 1), (None, *sizes)):
+        with tempfile.TemporaryDirectory() as folder:
+            state = Path(folder) / "state.db"
+            if size is not None:
+                _measure_batch(plan, state, size, figures)
+                continue
+            with running_app(plan, state) as app:
+                _run_batch(app, _WARM_UP)
+                asyncio.run(_measure_singles(app, plan.choose(500, 50), figures))
+    smallest, *_, largest = sizes
+    ratio = figures.ratio(_COST, f"batch of {largest:,}", f"batch of {smallest:,}")
+    text = f"cost of a record in a batch of {largest:,} against one of {smallest:,}"
+    return Section("End to end", _text(figures), [Target(text, "at most", 1.3, "x", ratio)])
 
 
-def _subject(size: int) -> str:
-    return f"batch of {size:,}"
+async def _measure_singles(app: RunningApp, count: int, figures: Figures) -> None:
+    """Hand in records one by one, 16 at once, until the API has them all."""
+    wanted = app.stored() + count
+    async with httpx.AsyncClient(base_url=app.host.url, timeout=60) as caller:
+
+        async def call() -> None:
+            (await caller.post("/api/businesses", json=_record(0))).raise_for_status()
+
+        start = time.perf_counter()
+        await keep_in_flight(16, call, range(count))
+        _wait(lambda: app.stored() >= wanted)
+        figures.add("one by one, 16 requests in flight", _RATE, count / (time.perf_counter() - start))
 
 
-def _measure_batch(plan: Plan, size: int, samples: Samples) -> None:
-    subject = _subject(size)
-    with tempfile.TemporaryDirectory() as folder:
-        with running_app(plan, Path(folder)) as app:
-            _batch(app, _WARM_UP)
-            before = app.peak_memory()
-            repetitions = max(1, 500 // size)  # short ones several times
-            taken, operations = zip(*(_batch(app, size) for _ in range(repetitions)), strict=True)
-            after = app.peak_memory()
-        seconds = statistics.median(taken)
-        samples.add(subject, TIME, "s", seconds)
-        samples.add(subject, RATE, "1/s", size / seconds)
-        samples.add(subject, COST, "ms", seconds / size * 1e3)
-        if before is not None and after is not None:
-            samples.add(subject, MEMORY, "MiB", after)
-            samples.add(subject, GROWTH, "MiB", after - before)
-        events, largest, total = _history(Path(folder) / "state.db", operations[0])
-        samples.add(subject, EVENTS, "", events)
-        samples.add(subject, LARGEST, "kB", largest / 1e3)
-        samples.add(subject, HISTORY, "kB", total / size / 1e3)
-
-
-def _history(state: Path, operation: str) -> tuple[int, int, int]:
-    """Events of an operation and all its sections, bytes of the longest history among them, and of all together."""
+def _measure_batch(plan: Plan, state: Path, size: int, figures: Figures) -> None:
+    subject = f"batch of {size:,}"
+    with running_app(plan, state) as app:
+        _run_batch(app, _WARM_UP)
+        before = app.host.peak_memory()
+        repetitions = max(1, 500 // size)  # short ones several times
+        taken, operations = zip(*(_run_batch(app, size) for _ in range(repetitions)), strict=True)
+        if before is not None and (after := app.host.peak_memory()) is not None:
+            figures.add(subject, _MEMORY, after)
+            figures.add(subject, _GROWTH, after - before)
+    seconds = statistics.median(taken)
+    figures.add(subject, _TIME, seconds)
+    figures.add(subject, _RATE, size / seconds)
+    figures.add(subject, _COST, seconds / size * 1e3)
     with closing(sqlite3.connect(state)) as database:
-        rows = database.execute(
-            "SELECT COUNT(*), SUM(LENGTH(event)) FROM history WHERE instance_id LIKE ? GROUP BY instance_id",
-            (f"{operation}%",),
-        ).fetchall()
-    return sum(events for events, _ in rows), max(size for _, size in rows), sum(size for _, size in rows)
+        query = "SELECT COUNT(*), SUM(LENGTH(event)) FROM history WHERE instance_id LIKE ? GROUP BY instance_id"
+        histories = database.execute(query, [f"{operations[0]}%"]).fetchall()  # of the root and of its sections
+    figures.add(subject, _EVENTS, sum(events for events, _ in histories))
+    figures.add(subject, _LARGEST, max(length for _, length in histories) / 1e3)
+    figures.add(subject, _HISTORY, sum(length for _, length in histories) / size / 1e3)
 
 
 def _record(number: int) -> dict[str, Any]:
     return {"registration_number": f"HRB {time.monotonic_ns()}-{number}", "name": "Acme GmbH", "country": "DE"}
 
 
-def _batch(app: RunningApp, size: int) -> tuple[float, str]:
+def _run_batch(app: RunningApp, size: int) -> tuple[float, str]:
     """Hand in a batch; returns the seconds until the operation is completed, and its id."""
-    with httpx.Client(timeout=60) as client:
-        stored = _stored(client, app)
-        records = [_record(number) for number in range(size)]
-        start = time.perf_counter()
-        operation = client.post(f"{app.url}/api/businesses/batch", json=records).raise_for_status().json()["id"]
-        _wait(lambda: _stored(client, app) >= stored + size)
-        location = f"{app.url}/api/businesses/operations/{operation}"
-        _wait(lambda: _finished(client.get(location).raise_for_status().json()))
-        return time.perf_counter() - start, operation
 
+    def completed() -> bool:
+        state = app.caller.get(f"/api/businesses/operations/{operation}").raise_for_status().json()["state"]
+        if state not in ("pending", "running", "completed"):
+            raise ValueError(f"expected the batch to be completed, it is {state}")
+        return bool(state == "completed")
 
-def _finished(operation: dict[str, Any]) -> bool:
-    if operation["state"] not in ("pending", "running", "completed"):
-        raise ValueError(f"expected the batch to be completed, it is {operation['state']}")
-    return bool(operation["state"] == "completed")
-
-
-async def _singles(app: RunningApp, count: int) -> float:
-    """Hand in records one by one; returns the seconds until the API has them all."""
-    with httpx.Client(timeout=60) as client:
-        stored = _stored(client, app)
-        async with httpx.AsyncClient(base_url=app.url, timeout=60) as caller:
-            start = time.perf_counter()
-            numbers = iter(range(count))
-            async with asyncio.TaskGroup() as callers:
-                for _ in range(_IN_FLIGHT):
-                    callers.create_task(_hand_in(caller, numbers))
-            _wait(lambda: _stored(client, app) >= stored + count)
-            return time.perf_counter() - start
-
-
-async def _hand_in(caller: httpx.AsyncClient, numbers: Iterable[int]) -> None:
-    for number in numbers:
-        (await caller.post("/api/businesses", json=_record(number))).raise_for_status()
-
-
-def _stored(client: httpx.Client, app: RunningApp) -> int:
-    return int(client.get(f"{app.api_url}/stats").raise_for_status().json()["stored"])
+    wanted = app.stored() + size
+    records = [_record(number) for number in range(size)]
+    start = time.perf_counter()
+    operation = app.caller.post("/api/businesses/batch", json=records).raise_for_status().json()["id"]
+    _wait(lambda: app.stored() >= wanted)
+    _wait(completed)
+    return time.perf_counter() - start, operation
 
 
 def _wait(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + _TIME_LIMIT
+    deadline = time.monotonic() + 180
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError("the records did not get through in time")
-        time.sleep(_POLL_SECONDS)
+        time.sleep(0.02)
+
+
+def _text(figures: Figures) -> str:
+    return f"""
+Records through trigger, orchestrator, activity, access token and API, on the embedded host with its SQLite store; the
+sandbox API, which stores the records in SQLite too, and the caller share the other core. This measures the app and the
+embedded host, not Azure's host or its storage.
+
+{table(figures, _TIME, _RATE, _COST, _MEMORY, _GROWTH)}
+
+A batch is a tree of orchestrations; the largest history is that of its root, which takes in the records and collects
+their results:
+
+{table(figures, _EVENTS, _LARGEST, _HISTORY)}
+"""

@@ -1,56 +1,32 @@
-"""Measures the embedded host: orchestrations a second, a wide fan-out, and what a long history costs a turn.
+"""What does the embedded host cost: orchestrations a second, a wide fan-out, and turns at the end of long histories?"""
 
-Run with `python -m dev.benchmarks.embedded_host [--rounds N] [--json FILE]`. It runs in this process, with its state on
-disk.
-"""
-
-import argparse
 import asyncio
 import json
-import platform
-import statistics
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from dev.benchmarks.measuring import Figures, Plan, interleaved, keep_in_flight
+from dev.benchmarks.page import Section, table
 from devhost.host import Host
 from devhost.protocol import TypedData
-from devhost.worker import ORCHESTRATION, Function, FunctionApp, Outcome
+from devhost.worker import ORCHESTRATION, Function, Outcome
 
-IN_FLIGHT = 20
-ORCHESTRATIONS = 1_000
-FAN_OUT = 1_000
-# Lengths of histories, and turns that are measured at the end of each.
-HISTORIES = (1_000, 10_000)
-TURNS = 20
-
-APP = """
+_TIME, _RATE = "time, s", "activities per second, 1/s"
+_SDK, _HOST = "SDK, for a turn, ms", "host, for a turn, ms"
+_TURNS = 20
+_APP = """
 import azure.durable_functions as df
 
 app = df.DFApp()
 
-
 @app.orchestration_trigger("context")
-def one(context):
-    return (yield context.call_activity("echo", 1))
-
-
-@app.orchestration_trigger("context")
-def fan_out(context):
-    results = yield context.task_all([context.call_activity("echo", number) for number in range(context.get_input())])
-    return len(results)
-
-
-@app.orchestration_trigger("context")
-def long_history(context):
-    # Two events for each activity: all at once, since it is the length that counts, not the way there.
-    events, turns = context.get_input()
-    yield context.task_all([context.call_activity("echo", number) for number in range(events // 2)])
-    for number in range(turns):
+def work(context):
+    at_once, in_turn = context.get_input()
+    yield context.task_all([context.call_activity("echo", number) for number in range(at_once)])
+    for number in range(in_turn):
         yield context.call_activity("echo", number)
-
 
 @app.activity_trigger("value")
 async def echo(value: int) -> int:
@@ -58,108 +34,74 @@ async def echo(value: int) -> int:
 """
 
 
-class Stopwatch:
-    """Adds up the time of the SDK's replays, so that what is left of a turn is the host's own."""
-
-    def __init__(self, app: FunctionApp) -> None:
-        self.turns: list[tuple[float, float]] = []
-        """At the end of each replay: the time, and the seconds spent in replays so far."""
-        self._invoke = app.invoke
-        self._replaying = 0.0
-
-    async def invoke(self, function: Function, data: TypedData, **options: Any) -> Outcome:
-        """Stand in for `FunctionApp.invoke`."""
-        started = time.perf_counter()
-        outcome = await self._invoke(function, data, **options)
-        if function.kind == ORCHESTRATION:
-            self._replaying += time.perf_counter() - started
-            self.turns.append((time.perf_counter(), self._replaying))
-        return outcome
-
-    def last(self, turns: int) -> tuple[float, float]:
-        """Milliseconds a turn over the last turns: of the SDK, and of the host with the activity that it ran."""
-        (begin, replaying_before), (end, replaying_after) = self.turns[-1 - turns], self.turns[-1]
-        replaying = replaying_after - replaying_before
-        return replaying / turns * 1000, (end - begin - replaying) / turns * 1000
+def answer(plan: Plan) -> Section:
+    """Measure the host in this process, with its state on disk."""
+    return Section("Embedded host", _text(asyncio.run(_measure(plan))))
 
 
-async def run(host: Host, orchestrator: str, value: Any = None) -> None:
-    """Start an orchestration and wait for its end."""
-    instance = host.engine.start_instance(orchestrator, json.dumps(json.dumps(value)))
+async def _measure(plan: Plan) -> Figures:
+    figures = Figures()
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "function_app.py").write_text(_APP, encoding="utf-8")
+        async with Host(Path(folder), state=Path(folder) / "state.db") as host:
+            await _run(host, 1)
+            for events in interleaved(plan.choose(2, 1), (None, 1_000, 10_000)):
+                if events is None:
+                    await _measure_rate(host, "1,000 orchestrations of one activity, 20 in flight", 1_000, 1, figures)
+                    await _measure_rate(host, "one orchestration of 1,000 activities", 1, 1_000, figures)
+                else:
+                    await _measure_turns(host, events, figures)
+    return figures
+
+
+async def _run(host: Host, at_once: int, in_turn: int = 0) -> None:
+    """Have an orchestration call so many activities, and wait for its end."""
+    instance = host.engine.start_instance("work", json.dumps(json.dumps([at_once, in_turn])))
     ended = await host.engine.wait(instance.instance_id)
     if ended.status != "Completed":
-        raise RuntimeError(f"{orchestrator} ended as {ended.status}: {ended.output}")
+        raise RuntimeError(f"expected the orchestration to be completed, it is {ended.status}: {ended.output}")
 
 
-async def throughput(host: Host) -> dict[str, float]:
-    """Trivial orchestrations (one activity) a second, with 20 in flight."""
-    left = iter(range(ORCHESTRATIONS))
-
-    async def starter() -> None:
-        for _ in left:
-            await run(host, "one")
-
-    started = time.perf_counter()
-    await asyncio.gather(*(starter() for _ in range(IN_FLIGHT)))
-    return {"orchestrations a second": ORCHESTRATIONS / (time.perf_counter() - started)}
+async def _measure_rate(host: Host, subject: str, orchestrations: int, activities: int, figures: Figures) -> None:
+    start = time.perf_counter()
+    await keep_in_flight(20, lambda: _run(host, activities), range(orchestrations))
+    seconds = time.perf_counter() - start
+    figures.add(subject, _TIME, seconds)
+    figures.add(subject, _RATE, orchestrations * activities / seconds)
 
 
-async def fan_out(host: Host) -> dict[str, float]:
-    """Seconds for an orchestration of 1,000 activities at once."""
-    started = time.perf_counter()
-    await run(host, "fan_out", FAN_OUT)
-    return {f"fan-out of {FAN_OUT:,}, seconds": time.perf_counter() - started}
+async def _measure_turns(host: Host, events: int, figures: Figures) -> None:
+    """Tell the time of the SDK's replays from the host's own, in the last turns of an orchestration."""
+    invoke = host.app.invoke
+    replayed = [(0.0, 0.0)]  # at the end of each replay: the time, and the seconds spent in replays so far
+
+    async def invoke_and_note(function: Function, data: TypedData, **options: Any) -> Outcome:
+        start = time.perf_counter()
+        outcome = await invoke(function, data, **options)
+        if function.kind == ORCHESTRATION:
+            end = time.perf_counter()
+            replayed.append((end, replayed[-1][1] + end - start))
+        return outcome
+
+    host.app.invoke = invoke_and_note  # type: ignore[method-assign]  # a probe around the real one
+    try:
+        await _run(host, events // 2, _TURNS)  # two events for each activity
+    finally:
+        del host.app.invoke
+    (begin, before), (end, after) = replayed[-1 - _TURNS], replayed[-1]
+    figures.add(f"at the end of {events:,} events", _SDK, (after - before) / _TURNS * 1e3)
+    figures.add(f"at the end of {events:,} events", _HOST, (end - begin - (after - before)) / _TURNS * 1e3)
 
 
-async def long_history(host: Host) -> dict[str, float]:
-    """Milliseconds a turn of the SDK and of the host, at the end of a short and of a long history."""
-    figures = {}
-    for events in HISTORIES:
-        stopwatch = Stopwatch(host.app)
-        host.app.invoke = stopwatch.invoke  # type: ignore[method-assign]  # a probe around the real one
-        try:
-            await run(host, "long_history", [events, TURNS])
-        finally:
-            del host.app.invoke
-        figures[f"SDK's ms a turn, at {events:,} events"], figures[f"host's ms a turn, at {events:,} events"] = (
-            stopwatch.last(TURNS)
-        )
-    return figures
+def _text(figures: Figures) -> str:
+    return f"""
+[The embedded host](embedded-host.md) by itself, in the process that measures, with activities that return what they are
+given:
 
+{table(figures, _TIME, _RATE)}
 
-async def measure(rounds: int) -> dict[str, list[float]]:
-    """Measure everything `rounds` times, after one orchestration to warm up."""
-    figures: dict[str, list[float]] = {}
-    benchmarks: tuple[Callable[[Host], Awaitable[dict[str, float]]], ...] = (throughput, fan_out, long_history)
-    with tempfile.TemporaryDirectory() as folder:
-        app = Path(folder) / "app"
-        app.mkdir()
-        (app / "function_app.py").write_text(APP)
-        async with Host(app, state=Path(folder) / "state.db") as host:
-            await run(host, "one")
-            for _ in range(rounds):
-                for benchmark in benchmarks:
-                    for name, figure in (await benchmark(host)).items():
-                        figures.setdefault(name, []).append(figure)
-    return figures
+The protocol hands the SDK the whole history in every turn, so that the cost of a turn grows with its length. Of the
+last {_TURNS} turns of an orchestration, each of which runs an activity that counts as the host's:
 
-
-def main() -> None:
-    """Print medians as a table; write all figures to a file if asked to."""
-    parser = argparse.ArgumentParser(
-        prog="python -m dev.benchmarks.embedded_host", description="Measure the embedded host."
-    )
-    parser.add_argument("--rounds", type=int, default=5, help="of which the medians are taken (default: %(default)s)")
-    parser.add_argument("--json", type=Path, help="a file for the figures of all rounds")
-    arguments = parser.parse_args()
-    figures = asyncio.run(measure(arguments.rounds))
-    print(f"{'':40}{'median':>10}{'lowest':>10}{'highest':>10}")
-    for name, values in figures.items():
-        print(f"{name:40}{statistics.median(values):10.2f}{min(values):10.2f}{max(values):10.2f}")
-    if arguments.json is not None:
-        machine = {"python": platform.python_version(), "system": platform.platform()}
-        arguments.json.write_text(json.dumps({"machine": machine, "rounds": figures}, indent=2) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+{table(figures, _SDK, _HOST)}
+"""

@@ -1,260 +1,262 @@
-"""The same call made by the app's typed client and by what one would use instead: post a record, get it back.
+"""The app's typed client and token cache, and what one would use instead, each opened as a `Peer` of a server.
 
-Each client sends a bearer token, writes the record as JSON, checks the status and validates the answer; only the raw
-sockets at the bottom do none of that. All may keep as many connections as are asked for.
+A call of a peer sends a bearer token, writes the record as JSON, checks the status and validates the answer; only the
+raw sockets do none of that. All may keep as many connections as are asked for.
 """
 
 import asyncio
 import os
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 import httpx
+import httpx_auth
+import msal
+import requests
+from azure.core import AsyncPipelineClient
+from azure.core.pipeline import PipelineContext, PipelineRequest, policies
+from azure.core.pipeline.transport import AioHttpTransport
+from azure.core.rest import HttpRequest
+from azure.identity import ManagedIdentityCredential
+from azure.identity.aio import ManagedIdentityCredential as AsyncManagedIdentityCredential
 from httpx_aiohttp import AiohttpTransport as HttpxAiohttpTransport
-from pydantic import BaseModel
+from pyreqwest.compatibility.httpx import HttpxTransport
 
-from dev.benchmarks.raw_server import UNCHECKED_TOKEN, Server
+from dev.benchmarks.raw_server import HEADERS, RECORD, TOKEN_PATH
+from dev.benchmarks.servers import Server
+from dev.sandbox.api import app_environment
+from shared.access_tokens import ClientCredentials, ClientSecretBasic, TokenCache
 from shared.business import Business, BusinessApi
 from shared.connection import client_options
 from shared.rest.transport import AiohttpTransport
 
-MAX_CONNECTIONS = 100
+with warnings.catch_warnings(record=True):  # it would rather have httpx2
+    from authlib.integrations.httpx_client import AsyncOAuth2Client
 
-TYPED_CLIENT = "typed client, BearerAuth"
-HTTPX = "httpx"
-HTTPX_SAME_TRANSPORT = "httpx on the typed client's transport"
-HTTPX_AIOHTTP = "httpx on httpx-aiohttp"
-HTTPX_PYREQWEST = "httpx on pyreqwest"
-AIOHTTP = "aiohttp"
-AUTHLIB = "Authlib AsyncOAuth2Client"
-HTTPX_AUTH = "httpx + httpx-auth"
-AZURE_CORE = "azure-core pipeline + azure-identity"
-RAW_SOCKETS = "raw sockets"
-
-type Call = Callable[[], Awaitable[object]]
-type Client = Callable[[Server], AbstractAsyncContextManager[Call]]
-
-RECORD = Business(
-    registration_number="HRB 1001",
-    name="Acme GmbH",
-    country="DE",
-    email="office@acme.example",
-    website="https://acme.example",
-    employees=12,
-)
-_LIMITS = httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS)
+_RECORD = Business.model_validate_json(RECORD)
+_LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=100)
+_SCOPE = "api://business/.default"
 
 
-class _StaticBearer(httpx.Auth):
-    def auth_flow(self, request: httpx.Request) -> Any:
-        request.headers["Authorization"] = f"Bearer {UNCHECKED_TOKEN}"
-        yield request
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """What a library does for its user; None where it has no interface for that.
+
+    Attributes:
+        call: Posts a record and returns the one that the API answers.
+        look_up: Has the token for a request, in a coroutine.
+        look_up_on_thread: Has it on a thread.
+        margin: Seconds before expiry at which it wants a new token, unless the server has told it earlier ones.
+    """
+
+    call: Callable[[], Awaitable[object]] | None = None
+    look_up: Callable[[], Awaitable[object]] | None = None
+    look_up_on_thread: Callable[[], object] | None = None
+    margin: int = 0
+
+
+def token_source(server: Server) -> ClientCredentials:
+    """Where the app's own cache gets its tokens."""
+    return ClientCredentials(
+        token_url=server.url + TOKEN_PATH, client_id="client", authentication=ClientSecretBasic("secret")
+    )
 
 
 @asynccontextmanager
-async def typed_client(server: Server) -> AsyncIterator[Call]:
-    """The app's own client with all that the app gives it: token cache, renewal after a 401, trace context, limits."""
-    os.environ.update(
-        BUSINESS_API_BASE_URL=server.url,
-        BUSINESS_API_TOKEN_URL="/token",  # noqa: S106 (a path)
-        BUSINESS_API_CLIENT_ID="client",
-        BUSINESS_API_CLIENT_SECRET="secret",  # noqa: S106 (the server takes any)
-        BUSINESS_API_MAX_CONNECTIONS=str(MAX_CONNECTIONS),
-    )
+async def _app(server: Server) -> AsyncIterator[Peer]:
+    """The app's own client with all that the app gives it, and a token cache."""
+    os.environ.update(app_environment(server.url), BUSINESS_API_MAX_CONNECTIONS=str(_LIMITS.max_connections))
+    tokens = TokenCache().of(token_source(server))
     async with BusinessApi(client_options) as api:
 
         async def call() -> Business:
-            return (await api.post_business(RECORD)).unwrap()
+            return (await api.post_business(_RECORD)).unwrap()
 
-        yield call
+        yield Peer(call, tokens.get_async, tokens.get)
 
 
-def _on_httpx(client: httpx.AsyncClient) -> Call:
+def _post_with(client: httpx.AsyncClient) -> Callable[[], Awaitable[Business]]:
     async def call() -> Business:
-        response = await client.post("/businesses", json=RECORD.model_dump(mode="json", exclude_none=True))
+        response = await client.post("/businesses", json=_RECORD.model_dump(mode="json", exclude_none=True))
         response.raise_for_status()
         return Business.model_validate_json(response.content)
 
     return call
 
 
-def _httpx_client(transport: Callable[[Server], httpx.AsyncBaseTransport | None]) -> Client:
+def _httpx_on(make_transport: Callable[[httpx.URL], Any]) -> Callable[[Server], AbstractAsyncContextManager[Peer]]:
     @asynccontextmanager
-    async def open_client(server: Server) -> AsyncIterator[Call]:
-        async with httpx.AsyncClient(
-            base_url=server.url, auth=_StaticBearer(), limits=_LIMITS, transport=transport(server), trust_env=False
-        ) as client:
-            yield _on_httpx(client)
+    async def open_peer(server: Server) -> AsyncIterator[Peer]:
+        options: dict[str, Any] = {"transport": make_transport(httpx.URL(server.url)), "headers": HEADERS}
+        async with httpx.AsyncClient(base_url=server.url, limits=_LIMITS, trust_env=False, **options) as client:
+            yield Peer(_post_with(client))
 
-    return open_client
-
-
-def _pyreqwest(_server: Server) -> httpx.AsyncBaseTransport:
-    from pyreqwest.compatibility.httpx import HttpxTransport
-
-    transport: httpx.AsyncBaseTransport = HttpxTransport()
-    return transport
-
-
-def _own_transport(server: Server) -> httpx.AsyncBaseTransport:
-    return AiohttpTransport(httpx.URL(server.url), verify=True, limits=_LIMITS, proxy=None, trust_env=False)
+    return open_peer
 
 
 @asynccontextmanager
-async def aiohttp_session(server: Server) -> AsyncIterator[Call]:
-    """An aiohttp session with the token in a header."""
-    url = f"{server.url}/businesses"
-    headers = {"Authorization": f"Bearer {UNCHECKED_TOKEN}", "Content-Type": "application/json"}
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS)) as session:
+async def _aiohttp(server: Server) -> AsyncIterator[Peer]:
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=100), headers=HEADERS) as session:
 
         async def call() -> Business:
-            body = RECORD.model_dump_json(exclude_none=True).encode()
-            async with session.post(url, data=body, headers=headers) as response:
+            body = _RECORD.model_dump_json(exclude_none=True).encode()
+            async with session.post(f"{server.url}/businesses", data=body) as response:
                 response.raise_for_status()
                 return Business.model_validate_json(await response.read())
 
-        yield call
+        yield Peer(call)
 
 
 @asynccontextmanager
-async def authlib(server: Server) -> AsyncIterator[Call]:
-    """Authlib's httpx client, which looks after its token itself."""
-    with warnings.catch_warnings(record=True):  # it would rather have httpx2
-        from authlib.integrations.httpx_client import AsyncOAuth2Client
-
-    async with AsyncOAuth2Client(
-        "client",
-        "secret",
-        token_endpoint=f"{server.url}/token",
-        grant_type="client_credentials",
-        base_url=server.url,
-        limits=_LIMITS,
-        trust_env=False,
-    ) as client:
-        await client.fetch_token()
-        yield _on_httpx(client)
-
-
-@asynccontextmanager
-async def httpx_auth(server: Server) -> AsyncIterator[Call]:
-    """An httpx client with the client credentials of httpx-auth."""
-    from httpx_auth import OAuth2, OAuth2ClientCredentials
-
-    OAuth2.token_cache.clear()
-    auth = OAuth2ClientCredentials(f"{server.url}/token", "client", "secret")
-    async with httpx.AsyncClient(base_url=server.url, auth=auth, limits=_LIMITS, trust_env=False) as client:
-        yield _on_httpx(client)
-
-
-@asynccontextmanager
-async def azure_core(server: Server) -> AsyncIterator[Call]:
-    """A pipeline of azure-core as the Azure SDKs build theirs, with a bearer policy and a managed identity."""
-    from azure.core import AsyncPipelineClient
-    from azure.core.pipeline.policies import (
-        AsyncBearerTokenCredentialPolicy,
-        AsyncRetryPolicy,
-        HeadersPolicy,
-        UserAgentPolicy,
-    )
-    from azure.core.pipeline.transport import AioHttpTransport
-    from azure.core.rest import HttpRequest
-
-    credential = managed_identity(server)
-    policies = [
-        HeadersPolicy(),
-        UserAgentPolicy("benchmarks"),
-        AsyncRetryPolicy(),
-        AsyncBearerTokenCredentialPolicy(credential, "api://business/.default"),
-    ]
-    session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS))
-    transport = AioHttpTransport(session=session, session_owner=True)
-    client: Any = AsyncPipelineClient(server.url, policies=policies, transport=transport)
-    async with client, credential:
+async def _authlib(server: Server) -> AsyncIterator[Peer]:
+    grant = {"token_endpoint": server.url + TOKEN_PATH, "grant_type": "client_credentials"}
+    options = {"base_url": server.url, "limits": _LIMITS, "trust_env": False}
+    async with AsyncOAuth2Client("client", "secret", **grant, **options) as client:
+        post = _post_with(client)
 
         async def call() -> Business:
-            request = HttpRequest(
-                "POST", f"{server.url}/businesses", json=RECORD.model_dump(mode="json", exclude_none=True)
-            )
-            response = await client.send_request(request, enforce_https=False)
-            response.raise_for_status()
-            return Business.model_validate_json(response.content)
+            if not client.token:  # as its documentation has it: fetch the token, then use the client
+                await client.fetch_token()
+            return await post()
 
-        yield call
+        async def look_up() -> None:
+            if not client.token:
+                await client.fetch_token()
+            await client.ensure_active_token(client.token)
 
-
-def managed_identity(server: Server) -> Any:
-    """azure-identity's managed identity, the one credential of it that talks to an endpoint without TLS."""
-    from azure.identity.aio import ManagedIdentityCredential
-
-    os.environ.update(IDENTITY_ENDPOINT=f"{server.url}/identity", IDENTITY_HEADER="header")
-    return ManagedIdentityCredential()
+        yield Peer(call, look_up, margin=60)
 
 
 @asynccontextmanager
-async def raw_sockets(server: Server) -> AsyncIterator[Call]:
-    """The lower bound: fixed bytes are sent, and an answer of a known length is awaited."""
-    body = RECORD.model_dump_json(exclude_none=True).encode()
-    request = (
-        f"POST /businesses HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nAccept: application/json\r\n"
-        f"Authorization: Bearer {UNCHECKED_TOKEN}\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
-    ).encode() + body
-    idle: list[_RawConnection] = []
-    opened: list[_RawConnection] = []
+async def _httpx_auth(server: Server) -> AsyncIterator[Peer]:
+    httpx_auth.OAuth2.token_cache.clear()
+    auth = httpx_auth.OAuth2ClientCredentials(server.url + TOKEN_PATH, "client", "secret")
+    request = httpx.Request("POST", f"{server.url}/businesses")
+
+    def look_up() -> object:
+        return next(auth.auth_flow(request))
+
+    async with httpx.AsyncClient(base_url=server.url, auth=auth, limits=_LIMITS, trust_env=False) as client:
+        yield Peer(_post_with(client), _in_coroutine(look_up), look_up, margin=30)
+
+
+def _in_coroutine(look_up: Callable[[], object]) -> Callable[[], Awaitable[object]]:
+    """For a library that has no async interface of its own."""
+
+    async def look_up_in_coroutine() -> object:
+        return look_up()
+
+    return look_up_in_coroutine
+
+
+@asynccontextmanager
+async def _azure_core(server: Server) -> AsyncIterator[Peer]:
+    """A pipeline as the Azure SDKs build theirs, with a retry, a bearer policy and a managed identity."""
+    credential = _managed_identity(server)
+    bearer: Any = policies.AsyncBearerTokenCredentialPolicy(credential, _SCOPE)
+    chain = [policies.HeadersPolicy(), policies.UserAgentPolicy("benchmarks"), policies.AsyncRetryPolicy(), bearer]
+    session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=100))
+    transport = AioHttpTransport(session=session, session_owner=True)
+    client: Any = AsyncPipelineClient(server.url, policies=chain, transport=transport)
+    pending: Any = PipelineRequest(HttpRequest("POST", "https://127.0.0.1/businesses"), PipelineContext(None))
+
+    async def call() -> Business:
+        body = _RECORD.model_dump(mode="json", exclude_none=True)
+        request = HttpRequest("POST", f"{server.url}/businesses", json=body)
+        response = await client.send_request(request, enforce_https=False)
+        response.raise_for_status()
+        return Business.model_validate_json(response.content)
+
+    async with client, credential:
+        yield Peer(call, lambda: bearer.on_request(pending), margin=1)
+
+
+@asynccontextmanager
+async def _azure_identity(server: Server) -> AsyncIterator[Peer]:
+    async with _managed_identity(server) as credential:
+        with ManagedIdentityCredential() as on_thread:
+            yield Peer(None, lambda: credential.get_token(_SCOPE), lambda: on_thread.get_token(_SCOPE), margin=300)
+
+
+def _managed_identity(server: Server) -> AsyncManagedIdentityCredential:
+    """The one credential of azure-identity that talks to an endpoint without TLS."""
+    os.environ.update(IDENTITY_ENDPOINT=f"{server.url}/identity", IDENTITY_HEADER="header")
+    return AsyncManagedIdentityCredential()
+
+
+class _WithoutTls(requests.adapters.HTTPAdapter):
+    """Lets msal, which insists on https, talk to the loopback server."""
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        request.url = (request.url or "").replace("https://", "http://", 1)
+        return super().send(request, *args, **kwargs)
+
+
+@asynccontextmanager
+async def _msal(server: Server) -> AsyncIterator[Peer]:
+    with requests.Session() as session:
+        session.mount("https://", _WithoutTls(pool_maxsize=200))
+        session.trust_env = False
+        options = {"authority": f"https{server.url.removeprefix('http')}/tenant", "instance_discovery": False}
+        client = msal.ConfidentialClientApplication("client", "secret", http_client=session, **options)
+
+        def look_up() -> object:
+            return client.acquire_token_for_client([_SCOPE])["access_token"]
+
+        yield Peer(None, _in_coroutine(look_up), look_up, margin=300)
+
+
+@asynccontextmanager
+async def _raw_sockets(server: Server) -> AsyncIterator[Peer]:
+    """The lower bound: fixed bytes are sent, and an answer is awaited."""
+    url = httpx.URL(server.url)
+    headers = {"Host": url.netloc.decode(), "Accept": "application/json", **HEADERS, "Content-Length": len(RECORD)}
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    request = f"POST /businesses HTTP/1.1\r\n{head}\r\n".encode() + RECORD
+    idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
     async def call() -> None:
-        if idle:
-            connection = idle.pop()
-        else:
-            _, connection = await asyncio.get_running_loop().create_connection(_RawConnection, "127.0.0.1", server.port)
-            opened.append(connection)
-        await connection.exchange(request)
-        idle.append(connection)
+        reader, writer = idle.pop() if idle else await asyncio.open_connection(url.host, url.port)
+        writer.write(request)
+        if not (answer := await reader.readuntil(b"}")).startswith(b"HTTP/1.1 201"):
+            raise ValueError(f"expected 201, got {answer!r}")
+        idle.append((reader, writer))
 
-    yield call
-    for connection in opened:
-        connection.transport.close()
+    yield Peer(call)
+    for _, writer in idle:
+        writer.close()
 
 
-class _RawConnection(asyncio.Protocol):
-    transport: asyncio.Transport
-    _answered: asyncio.Future[None]
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 (for the type checker)
-        self.transport = transport
-
-    def exchange(self, request: bytes) -> asyncio.Future[None]:
-        self._answered = asyncio.get_running_loop().create_future()
-        self.transport.write(request)
-        return self._answered
-
-    def data_received(self, data: bytes) -> None:  # the server sends an answer in one piece
-        if not data.startswith(b"HTTP/1.1 201"):
-            raise ValueError(f"expected 201, got {data[:40]!r}")
-        self._answered.set_result(None)
-
-
-CLIENTS: Mapping[str, Client] = {
-    TYPED_CLIENT: typed_client,
-    HTTPX: _httpx_client(lambda _server: None),
-    HTTPX_SAME_TRANSPORT: _httpx_client(_own_transport),
-    HTTPX_AIOHTTP: _httpx_client(
-        lambda _server: HttpxAiohttpTransport(limits=_LIMITS, trust_env=False),
+APP = "typed client, TokenCache"
+HTTPX = "httpx"
+HTTPX_ON_APP_TRANSPORT = "httpx on the typed client's transport"
+HTTPX_ON_AIOHTTP = "httpx on httpx-aiohttp"
+RAW_SOCKETS = "raw sockets"
+PEERS: Mapping[str, Callable[[Server], AbstractAsyncContextManager[Peer]]] = {
+    APP: _app,
+    HTTPX: _httpx_on(lambda _url: None),
+    HTTPX_ON_APP_TRANSPORT: _httpx_on(
+        lambda url: AiohttpTransport(url, verify=True, limits=_LIMITS, proxy=None, trust_env=False)
     ),
-    HTTPX_PYREQWEST: _httpx_client(_pyreqwest),
-    AIOHTTP: aiohttp_session,
-    AUTHLIB: authlib,
-    HTTPX_AUTH: httpx_auth,
-    AZURE_CORE: azure_core,
-    RAW_SOCKETS: raw_sockets,
+    HTTPX_ON_AIOHTTP: _httpx_on(lambda _url: HttpxAiohttpTransport(limits=_LIMITS, trust_env=False)),
+    "httpx on pyreqwest": _httpx_on(lambda _url: HttpxTransport()),
+    "aiohttp": _aiohttp,
+    "Authlib": _authlib,
+    "httpx-auth": _httpx_auth,
+    "azure-core + azure-identity": _azure_core,
+    "azure-identity, asked each time": _azure_identity,
+    "msal, asked each time": _msal,
+    RAW_SOCKETS: _raw_sockets,
 }
-"""By the names that the tables show."""
+"""What makes a peer, without a token yet, by the name that the tables show."""
 
 
-def is_record(answer: object) -> bool:
-    """Whether a call has brought what it should: a record that was validated."""
-    return isinstance(answer, BaseModel)
+@asynccontextmanager
+async def open_all(server: Server) -> AsyncIterator[Mapping[str, Peer]]:
+    """Keep a peer of each kind open, by their names, while the `async with` block runs."""
+    async with AsyncExitStack() as opened:
+        yield {name: await opened.enter_async_context(open_peer(server)) for name, open_peer in PEERS.items()}

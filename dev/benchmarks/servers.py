@@ -1,48 +1,111 @@
-"""The app on the embedded host, pinned to one core, and the sandbox API on the other, where the load comes from too."""
+"""Starts servers, each as a process on a core: the raw server, or the app on the embedded host with the sandbox API."""
 
 import contextlib
+import http.client
+import json
 import os
-import threading
+import re
+import subprocess
+import sys
+import tempfile
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
 
 from dev.benchmarks.measuring import Plan, pin
-from dev.processes import embedded_host
-from dev.sandbox.api import app_environment, create_app
-from dev.sandbox.serving import serve
+from dev.benchmarks.raw_server import Control, Requests
+from dev.sandbox.api import app_environment
 
-APP = Path(__file__).parents[2]
+PROJECT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A process that serves: its URL, its id, and how many seconds it took to listen."""
+
+    url: str
+    process: int
+    start_seconds: float
+
+    def peak_memory(self) -> float | None:
+        """The most memory that the process has had, in MiB; None where the system does not tell."""
+        status = Path(f"/proc/{self.process}/status")
+        told = re.search(r"VmHWM:\s*(\d+)", status.read_text(encoding="utf-8")) if status.exists() else None
+        return int(told[1]) / 1024 if told else None
 
 
 @dataclass(frozen=True, slots=True)
 class RunningApp:
-    """Where the app and its API listen, and the host's process; None where the system does not tell it."""
+    """The embedded host with the app, and clients of the app and of the sandbox API that it hands its records to."""
 
-    url: str
-    api_url: str
-    process: int | None
+    host: Server
+    caller: httpx.Client
+    sandbox: httpx.Client
 
-    def peak_memory(self) -> float | None:
-        """The most memory that the host's process has had, in MiB; None where the system does not tell."""
-        if self.process is None:
-            return None
-        lines = Path(f"/proc/{self.process}/status").read_text(encoding="utf-8").splitlines()
-        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))
+    def stored(self) -> int:
+        """How many records the sandbox API has."""
+        return int(self.sandbox.get("/stats").raise_for_status().json()["stored"])
 
 
 @contextlib.contextmanager
-def running_app(plan: Plan, folder: Path) -> Iterator[RunningApp]:
-    """Run both while the `with` block runs; `folder` keeps state and log."""
-    pin(plan.server_core)  # of this thread, and of those that it starts from here
-    with serve(create_app()) as api_url:
+def started(core: int | None, module: str, *arguments: str, **settings: str) -> Iterator[Server]:
+    """Run a module that says on which URL it listens, with these environment variables, while the `with` block runs."""
+    begun = time.perf_counter()
+    command = [sys.executable, "-m", module, *arguments]
+    environment = {**os.environ, **settings}
+    with (
+        tempfile.TemporaryFile() as log,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment) as process,  # noqa: S603
+    ):
+        try:
+            pin(core, process.pid)
+            assert process.stdout is not None  # noqa: S101 (for the type checker: a pipe was asked for)
+            told = (re.search(r"istening on (\S+)", line) for line in process.stdout)
+            url = next((match[1] for match in told if match), None)
+            if url is None:
+                log.seek(0)
+                raise RuntimeError(f"{module} ended before it listened: {log.read().decode()}")
+            yield Server(url, process.pid, time.perf_counter() - begun)
+        finally:
+            process.terminate()
+
+
+@contextlib.contextmanager
+def raw_server(plan: Plan) -> Iterator[Server]:
+    """Run the raw server on the core of the counterpart while the `with` block runs."""
+    with started(plan.server_core, "dev.benchmarks.raw_server") as server:
+        # The end of a first connection has glibc take receive buffers from its heap from then on instead of mapping
+        # memory for each, which makes a server three times as fast: before anybody is measured, not in between.
+        tell(server, Control())
+        yield server
+
+
+def tell(server: Server, control: Control) -> Requests:
+    """Tell the raw server what to do from now on; returns the requests since the last reset."""
+    with contextlib.closing(http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=10)) as connection:
+        connection.request("POST", "/control", json.dumps(asdict(control)))
+        return Requests(*json.loads(connection.getresponse().read()))
+
+
+@contextlib.contextmanager
+def running_app(plan: Plan, state: Path) -> Iterator[RunningApp]:
+    """Run the app on the core of what is measured; the sandbox API and this process, the caller, share the other.
+
+    The host keeps orchestrations in the file `state`, which can be read afterwards.
+    """
+    pin(plan.server_core)
+    options = ("--app", str(PROJECT), "--port", "0", "--state", str(state))
+    try:
+        with (
+            started(plan.server_core, "dev.sandbox", "--port", "0", "--state", ":memory:") as api,
+            started(plan.client_core, "devhost", *options, **app_environment(api.url)) as host,
+            httpx.Client(base_url=host.url, timeout=60) as caller,
+            httpx.Client(base_url=api.url) as sandbox,
+        ):
+            yield RunningApp(host, caller, sandbox)
+    finally:
         pin(plan.client_core)
-        with embedded_host(APP, folder / "state.db", app_environment(api_url), folder / "host.log") as url:
-            pin(plan.server_core)
-            yield RunningApp(url, api_url, _child())
-
-
-def _child() -> int | None:
-    """The process that this thread has started."""
-    children = Path(f"/proc/{os.getpid()}/task/{threading.get_native_id()}/children")
-    return int(children.read_text(encoding="ascii").split()[-1]) if children.exists() else None
