@@ -5,7 +5,6 @@ import sqlite3
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,9 @@ from dev.benchmarks.measuring import Figures, Plan, Target, interleaved, keep_in
 from dev.benchmarks.page import Section, table
 from dev.benchmarks.servers import RunningApp, running_app
 
-_TIME, _RATE = "time, s", "records per second, 1/s"
-_COST = "cost of a record, ms"
+_TIME, _RATE, _COST = "time, s", "records per second, 1/s", "cost of a record, ms"
 _MEMORY, _GROWTH = "peak memory of the host, MiB", "of it for the batch, MiB"
-_EVENTS, _LARGEST = "history events", "largest history, kB"
-_HISTORY = "history for each record, kB"
+_EVENTS, _LARGEST, _HISTORY = "history events", "largest history, kB", "history for each record, kB"
 _WARM_UP = 20
 
 
@@ -53,7 +50,7 @@ async def _measure_singles(app: RunningApp, count: int, figures: Figures) -> Non
 
         start = time.perf_counter()
         await keep_in_flight(16, call, range(count))
-        _wait(lambda: app.stored() >= wanted)
+        app.wait_until_stored(wanted)
         figures.add("one by one, 16 requests in flight", _RATE, count / (time.perf_counter() - start))
 
 
@@ -85,28 +82,13 @@ def _record(number: int) -> dict[str, Any]:
 
 def _run_batch(app: RunningApp, size: int) -> tuple[float, str]:
     """Hand in a batch; returns the seconds until the operation is completed, and its id."""
-
-    def completed() -> bool:
-        state = app.caller.get(f"/api/businesses/operations/{operation}").raise_for_status().json()["state"]
-        if state not in ("pending", "running", "completed"):
-            raise ValueError(f"expected the batch to be completed, it is {state}")
-        return bool(state == "completed")
-
     wanted = app.stored() + size
     records = [_record(number) for number in range(size)]
     start = time.perf_counter()
-    operation = app.caller.post("/api/businesses/batch", json=records).raise_for_status().json()["id"]
-    _wait(lambda: app.stored() >= wanted)
-    _wait(completed)
-    return time.perf_counter() - start, operation
-
-
-def _wait(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 180
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError("the records did not get through in time")
-        time.sleep(0.02)
+    response = app.caller.post("/api/businesses/batch", json=records).raise_for_status()
+    app.wait_until_stored(wanted)
+    app.wait_until_ended(response.headers["Location"])
+    return time.perf_counter() - start, response.json()["id"]
 
 
 def _text(figures: Figures) -> str:
@@ -117,8 +99,7 @@ embedded host, not Azure's host or its storage.
 
 {table(figures, _TIME, _RATE, _COST, _MEMORY, _GROWTH)}
 
-A batch is a tree of orchestrations; the largest history is that of its root, which takes in the records and collects
-their results:
+A batch is a tree of orchestrations; the largest history is its root's, which takes in records and collects results:
 
 {table(figures, _EVENTS, _LARGEST, _HISTORY)}
 """

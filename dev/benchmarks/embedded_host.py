@@ -4,6 +4,7 @@ import asyncio
 import json
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +46,14 @@ async def _measure(plan: Plan) -> Figures:
         (Path(folder) / "function_app.py").write_text(_APP, encoding="utf-8")
         async with Host(Path(folder), state=Path(folder) / "state.db") as host:
             await _run(host, 1)
-            for events in interleaved(plan.choose(2, 1), (None, 1_000, 10_000)):
-                if events is None:
-                    await _measure_rate(host, "1,000 orchestrations of one activity, 20 in flight", 1_000, 1, figures)
-                    await _measure_rate(host, "one orchestration of 1,000 activities", 1, 1_000, figures)
-                else:
-                    await _measure_turns(host, events, figures)
+            measurements = (
+                partial(_measure_rate, host, figures, orchestrations=1_000, activities=1),
+                partial(_measure_rate, host, figures, orchestrations=1, activities=1_000),
+                partial(_measure_turns, host, figures, events=1_000),
+                partial(_measure_turns, host, figures, events=10_000),
+            )
+            for measure in interleaved(plan.choose(2, 1), measurements):
+                await measure()
     return figures
 
 
@@ -62,7 +65,8 @@ async def _run(host: Host, at_once: int, in_turn: int = 0) -> None:
         raise RuntimeError(f"expected the orchestration to be completed, it is {ended.status}: {ended.output}")
 
 
-async def _measure_rate(host: Host, subject: str, orchestrations: int, activities: int, figures: Figures) -> None:
+async def _measure_rate(host: Host, figures: Figures, orchestrations: int, activities: int) -> None:
+    subject = f"orchestrations: {orchestrations:,}; activities of each: {activities:,}"
     start = time.perf_counter()
     await keep_in_flight(20, lambda: _run(host, activities), range(orchestrations))
     seconds = time.perf_counter() - start
@@ -70,7 +74,7 @@ async def _measure_rate(host: Host, subject: str, orchestrations: int, activitie
     figures.add(subject, _RATE, orchestrations * activities / seconds)
 
 
-async def _measure_turns(host: Host, events: int, figures: Figures) -> None:
+async def _measure_turns(host: Host, figures: Figures, events: int) -> None:
     """Tell the time of the SDK's replays from the host's own, in the last turns of an orchestration."""
     invoke = host.app.invoke
     replayed = [(0.0, 0.0)]  # at the end of each replay: the time, and the seconds spent in replays so far
@@ -95,8 +99,7 @@ async def _measure_turns(host: Host, events: int, figures: Figures) -> None:
 
 def _text(figures: Figures) -> str:
     return f"""
-[The embedded host](embedded-host.md) by itself, in the process that measures, with activities that return what they are
-given:
+[The embedded host](embedded-host.md) by itself, in the process that measures, with 20 orchestrations in flight at most:
 
 {table(figures, _TIME, _RATE)}
 

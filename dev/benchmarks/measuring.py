@@ -24,37 +24,19 @@ class Plan:
         return quick if self.quick else full
 
 
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """A quantity of a subject, in one of several cases or in the only one; a sample for each round."""
-
-    subject: str
-    quantity: str
-    case: str
-    samples: Sequence[float]
-
-
 class Figures:
-    """Collects the samples of many figures while rounds go by. Quantities are named with their units: `time, ms`."""
+    """Samples, one for each round, by subject, quantity with its unit (`time, ms`), and case, empty if there is one."""
 
     def __init__(self) -> None:
-        self._samples: dict[tuple[str, str, str], list[float]] = {}
+        self.samples: dict[tuple[str, str, str], list[float]] = {}
 
     def add(self, subject: str, quantity: str, value: float, case: str = "") -> None:
         """Note the sample of a round."""
-        self._samples.setdefault((subject, quantity, case), []).append(value)
-
-    def of(self, *quantities: str) -> list[Figure]:
-        """The figures of these quantities, in the order of their first samples."""
-        return [Figure(*key, samples) for key, samples in self._samples.items() if key[1] in quantities]
-
-    def samples(self, subject: str, quantity: str, case: str = "") -> Sequence[float]:
-        """Those of one figure."""
-        return self._samples[subject, quantity, case]
+        self.samples.setdefault((subject, quantity, case), []).append(value)
 
     def ratio(self, quantity: str, subject: str, other: str, case: str = "") -> Sequence[float]:
         """How a subject compares with another one, round by round."""
-        above, below = self.samples(subject, quantity, case), self.samples(other, quantity, case)
+        above, below = self.samples[subject, quantity, case], self.samples[other, quantity, case]
         return [a / b for a, b in zip(above, below, strict=True)]
 
 

@@ -1,6 +1,5 @@
 """Writes docs/benchmarks.md: how it was measured, whether the targets are met, and a section for each question."""
 
-import math
 import os
 import platform
 import re
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from dev.benchmarks.measuring import Figure, Figures, Target
+from dev.benchmarks.measuring import Figures, Target
 
 _PROJECT = Path(__file__).parents[2]
 PAGE = _PROJECT / "docs" / "benchmarks.md"
@@ -36,25 +35,15 @@ def write_page(sections: Sequence[Section], run: str) -> None:
 
 def table(figures: Figures, *quantities: str) -> str:
     """Write figures: subjects by the cases of a quantity, or by quantities where there are no cases."""
-    shown = figures.of(*quantities)
-    columns = sorted({(f.quantity, f.case): None for f in shown}, key=lambda column: quantities.index(column[0]))
-    cells = {(f.subject, f.quantity, f.case): _with_spread(f.samples) for f in shown}
-    subjects = dict.fromkeys(f.subject for f in shown)
-    rounds = f"rounds: {max(len(f.samples) for f in shown)}"
+    shown = {key: samples for key, samples in figures.samples.items() if key[1] in quantities}
+    columns = sorted(dict.fromkeys(key[1:] for key in shown), key=lambda column: quantities.index(column[0]))
+    rows = []
+    for subject in dict.fromkeys(subject for subject, _, _ in shown):
+        cells = (shown.get((subject, *column)) for column in columns)
+        rows.append([subject, *(_with_spread(samples) if samples else "-" for samples in cells)])
+    rounds = f"rounds: {max(map(len, shown.values()))}"
     corner = f"{quantities[0]}; {rounds}" if any(case for _, case in columns) else rounds
-    rows = [[subject, *(cells.get((subject, *column), "-") for column in columns)] for subject in subjects]
     return _rows([corner, *(case or quantity for quantity, case in columns)], rows)
-
-
-def chart(figures: Sequence[Figure], *, logarithmic: bool = False) -> str:
-    """Draw the medians of a quantity as bars, from zero or on a logarithmic scale from half the least."""
-    medians = {figure.subject: statistics.median(figure.samples) for figure in figures}
-    least, greatest = min(medians.values()) / 2, max(medians.values())
-    lines = [f"{figures[0].quantity}, {'on a logarithmic scale' if logarithmic else 'to scale'}"]
-    for subject, median in medians.items():
-        share = math.log(median / least) / math.log(greatest / least) if logarithmic else median / greatest
-        lines.append(f"{subject:>{max(map(len, medians))}} {'█' * max(round(40 * share), 1)} {_readable(median)}")
-    return "\n".join(["```text", *lines, "```"])
 
 
 def targets_table(targets: Sequence[Target]) -> str:

@@ -38,7 +38,7 @@ with warnings.catch_warnings(record=True):  # it would rather have httpx2
     from authlib.integrations.httpx_client import AsyncOAuth2Client
 
 _RECORD = Business.model_validate_json(RECORD)
-_LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=100)
+_POOL = httpx.Limits(max_connections=100, max_keepalive_connections=100)
 _SCOPE = "api://business/.default"
 
 
@@ -61,15 +61,14 @@ class Peer:
 
 def token_source(server: Server) -> ClientCredentials:
     """Where the app's own cache gets its tokens."""
-    return ClientCredentials(
-        token_url=server.url + TOKEN_PATH, client_id="client", authentication=ClientSecretBasic("secret")
-    )
+    secret = ClientSecretBasic("secret")
+    return ClientCredentials(token_url=server.url + TOKEN_PATH, client_id="client", authentication=secret)
 
 
 @asynccontextmanager
 async def _app(server: Server) -> AsyncIterator[Peer]:
     """The app's own client with all that the app gives it, and a token cache."""
-    os.environ.update(app_environment(server.url), BUSINESS_API_MAX_CONNECTIONS=str(_LIMITS.max_connections))
+    os.environ.update(app_environment(server.url), BUSINESS_API_MAX_CONNECTIONS=str(_POOL.max_connections))
     tokens = TokenCache().of(token_source(server))
     async with BusinessApi(client_options) as api:
 
@@ -92,7 +91,7 @@ def _httpx_on(make_transport: Callable[[httpx.URL], Any]) -> Callable[[Server], 
     @asynccontextmanager
     async def open_peer(server: Server) -> AsyncIterator[Peer]:
         options: dict[str, Any] = {"transport": make_transport(httpx.URL(server.url)), "headers": HEADERS}
-        async with httpx.AsyncClient(base_url=server.url, limits=_LIMITS, trust_env=False, **options) as client:
+        async with httpx.AsyncClient(base_url=server.url, limits=_POOL, trust_env=False, **options) as client:
             yield Peer(_post_with(client))
 
     return open_peer
@@ -100,11 +99,11 @@ def _httpx_on(make_transport: Callable[[httpx.URL], Any]) -> Callable[[Server], 
 
 @asynccontextmanager
 async def _aiohttp(server: Server) -> AsyncIterator[Peer]:
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=100), headers=HEADERS) as session:
+    async with aiohttp.ClientSession(server.url, headers=HEADERS) as session:
 
         async def call() -> Business:
             body = _RECORD.model_dump_json(exclude_none=True).encode()
-            async with session.post(f"{server.url}/businesses", data=body) as response:
+            async with session.post("/businesses", data=body) as response:
                 response.raise_for_status()
                 return Business.model_validate_json(await response.read())
 
@@ -114,7 +113,7 @@ async def _aiohttp(server: Server) -> AsyncIterator[Peer]:
 @asynccontextmanager
 async def _authlib(server: Server) -> AsyncIterator[Peer]:
     grant = {"token_endpoint": server.url + TOKEN_PATH, "grant_type": "client_credentials"}
-    options = {"base_url": server.url, "limits": _LIMITS, "trust_env": False}
+    options = {"base_url": server.url, "limits": _POOL, "trust_env": False}
     async with AsyncOAuth2Client("client", "secret", **grant, **options) as client:
         post = _post_with(client)
 
@@ -137,20 +136,11 @@ async def _httpx_auth(server: Server) -> AsyncIterator[Peer]:
     auth = httpx_auth.OAuth2ClientCredentials(server.url + TOKEN_PATH, "client", "secret")
     request = httpx.Request("POST", f"{server.url}/businesses")
 
-    def look_up() -> object:
+    async def look_up() -> object:  # it has no async interface of its own
         return next(auth.auth_flow(request))
 
-    async with httpx.AsyncClient(base_url=server.url, auth=auth, limits=_LIMITS, trust_env=False) as client:
-        yield Peer(_post_with(client), _in_coroutine(look_up), look_up, margin=30)
-
-
-def _in_coroutine(look_up: Callable[[], object]) -> Callable[[], Awaitable[object]]:
-    """For a library that has no async interface of its own."""
-
-    async def look_up_in_coroutine() -> object:
-        return look_up()
-
-    return look_up_in_coroutine
+    async with httpx.AsyncClient(base_url=server.url, auth=auth, limits=_POOL, trust_env=False) as client:
+        yield Peer(_post_with(client), look_up, lambda: next(auth.auth_flow(request)), margin=30)
 
 
 @asynccontextmanager
@@ -159,8 +149,7 @@ async def _azure_core(server: Server) -> AsyncIterator[Peer]:
     credential = _managed_identity(server)
     bearer: Any = policies.AsyncBearerTokenCredentialPolicy(credential, _SCOPE)
     chain = [policies.HeadersPolicy(), policies.UserAgentPolicy("benchmarks"), policies.AsyncRetryPolicy(), bearer]
-    session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=100))
-    transport = AioHttpTransport(session=session, session_owner=True)
+    transport = AioHttpTransport(session=aiohttp.ClientSession(), session_owner=True)
     client: Any = AsyncPipelineClient(server.url, policies=chain, transport=transport)
     pending: Any = PipelineRequest(HttpRequest("POST", "https://127.0.0.1/businesses"), PipelineContext(None))
 
@@ -204,10 +193,13 @@ async def _msal(server: Server) -> AsyncIterator[Peer]:
         options = {"authority": f"https{server.url.removeprefix('http')}/tenant", "instance_discovery": False}
         client = msal.ConfidentialClientApplication("client", "secret", http_client=session, **options)
 
-        def look_up() -> object:
+        def look_up_on_thread() -> object:
             return client.acquire_token_for_client([_SCOPE])["access_token"]
 
-        yield Peer(None, _in_coroutine(look_up), look_up, margin=300)
+        async def look_up() -> object:  # it has no async interface
+            return look_up_on_thread()
+
+        yield Peer(None, look_up, look_up_on_thread, margin=300)
 
 
 @asynccontextmanager
@@ -233,16 +225,14 @@ async def _raw_sockets(server: Server) -> AsyncIterator[Peer]:
 
 APP = "typed client, TokenCache"
 HTTPX = "httpx"
-HTTPX_ON_APP_TRANSPORT = "httpx on the typed client's transport"
+HTTPX_ON_APP = "httpx on the typed client's transport"
 HTTPX_ON_AIOHTTP = "httpx on httpx-aiohttp"
 RAW_SOCKETS = "raw sockets"
 PEERS: Mapping[str, Callable[[Server], AbstractAsyncContextManager[Peer]]] = {
     APP: _app,
     HTTPX: _httpx_on(lambda _url: None),
-    HTTPX_ON_APP_TRANSPORT: _httpx_on(
-        lambda url: AiohttpTransport(url, verify=True, limits=_LIMITS, proxy=None, trust_env=False)
-    ),
-    HTTPX_ON_AIOHTTP: _httpx_on(lambda _url: HttpxAiohttpTransport(limits=_LIMITS, trust_env=False)),
+    HTTPX_ON_APP: _httpx_on(lambda url: AiohttpTransport(url, verify=True, limits=_POOL, proxy=None, trust_env=False)),
+    HTTPX_ON_AIOHTTP: _httpx_on(lambda _url: HttpxAiohttpTransport(limits=_POOL, trust_env=False)),
     "httpx on pyreqwest": _httpx_on(lambda _url: HttpxTransport()),
     "aiohttp": _aiohttp,
     "Authlib": _authlib,

@@ -1,12 +1,14 @@
 """Serves an API and token endpoints that cost next to nothing: `python -m dev.benchmarks.raw_server`.
 
-It answers from fixed bytes and parses no more than it must, so that on a core of its own it is never what a measurement
+It answers from fixed bytes and parses no more than it must, so that on a core of its own it is not what a measurement
 waits for. `POST /businesses` wants a good token. `POST /auth/token`, `POST /tenant/token` (of msal) and `GET /identity`
 (as on Azure App Service) issue tokens, which are numbered. `POST /control` takes a `Control`, and answers `Requests`.
 """
 
 import asyncio
+import contextlib
 import json
+import re
 import time
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -19,9 +21,6 @@ RECORD = (
     b'"email":"office@acme.example","website":"https://acme.example","employees":12}'
 )
 TOKEN_PATH = "/auth/token"  # noqa: S105 (a path, that of the sandbox API)
-_TOKEN_PATHS = (TOKEN_PATH.encode(), b"/tenant/token", b"/identity")
-_AUTHORIZATION = b"authorization: bearer "
-_NUMBER_LENGTH = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,90 +56,68 @@ _CREATED = _response("201 Created", RECORD, "Location: /businesses/7\r\n")
 _REFUSED = _response("401 Unauthorized", b'{"title":"Unauthorized"}', "WWW-Authenticate: Bearer\r\n")
 
 
-class _State:
+class _Server:
     def __init__(self) -> None:
-        self.control = Control()
-        self.issued = 0  # the number of the latest token
-        self.revoked = 0  # that of the latest one that is refused
-        self.api_requests = 0
-        self.token_requests: list[float] = []
+        self._control = Control()
+        self._issued = 0  # the number of the latest token
+        self._revoked = 0  # that of the latest one that is refused
+        self._api_requests = 0
+        self._token_requests: list[float] = []
 
-    def post(self, head: bytes) -> bytes:
-        self.api_requests += 1
-        start = head.find(_AUTHORIZATION) + len(_AUTHORIZATION)
-        try:
-            number = int(head[start : start + _NUMBER_LENGTH])
-        except ValueError:
-            return _REFUSED
-        return _CREATED if number > self.revoked else _REFUSED
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer the requests of a connection, with `Content-Length` or without a body."""
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).lower()
+                length = re.search(rb"\r\ncontent-length: *(\d+)", head)
+                body = await reader.readexactly(int(length[1])) if length else b""
+                path = head.split(b" ", 2)[1].partition(b"?")[0]
+                if path == b"/businesses":
+                    writer.write(self._post(head))
+                elif path == b"/control":
+                    writer.write(self._follow(body))
+                elif path.endswith(b"/openid-configuration"):  # msal asks for it first
+                    base = "https://{}:{}/tenant".format(*writer.get_extra_info("sockname"))
+                    names = {"authorization_endpoint": f"{base}/authorize", "token_endpoint": f"{base}/token"}
+                    writer.write(_response("200 OK", json.dumps({"issuer": base, **names}).encode()))
+                else:
+                    token = self._issue()
+                    await asyncio.sleep(self._control.delay)
+                    writer.write(token)
+        writer.close()
 
-    def issue(self) -> bytes:
-        self.token_requests.append(time.monotonic())
-        self.issued += 1
+    def _post(self, head: bytes) -> bytes:
+        self._api_requests += 1
+        number = head.partition(b"authorization: bearer ")[2][:12]
+        return _CREATED if number.isdigit() and int(number) > self._revoked else _REFUSED
+
+    def _issue(self) -> bytes:
+        self._token_requests.append(time.monotonic())
+        self._issued += 1
+        lifetime, refresh_in = self._control.lifetime, self._control.refresh_in
         token = {
-            "access_token": f"{self.issued:0{_NUMBER_LENGTH}}.{'x' * 1000}",
+            "access_token": f"{self._issued:012}.{'x' * 1000}",
             "token_type": "Bearer",
-            "expires_in": self.control.lifetime,
-            "expires_on": str(int(time.time()) + self.control.lifetime),  # App Service says it so
+            "expires_in": lifetime,
+            "expires_on": str(int(time.time()) + lifetime),  # App Service says it so
             "resource": "api://business",
+            **({} if refresh_in is None else {"refresh_in": refresh_in}),
         }
-        if self.control.refresh_in is not None:
-            token["refresh_in"] = self.control.refresh_in
         return _response("200 OK", json.dumps(token).encode())
 
-    def follow(self, body: bytes) -> bytes:
-        told = _response("200 OK", json.dumps([self.api_requests, self.token_requests]).encode())
-        self.control = Control(**json.loads(body))
-        if self.control.revoke:
-            self.revoked = self.issued
-        if self.control.reset:
-            self.api_requests = 0
-            self.token_requests.clear()
+    def _follow(self, body: bytes) -> bytes:
+        told = _response("200 OK", json.dumps([self._api_requests, self._token_requests]).encode())
+        self._control = Control(**json.loads(body))
+        if self._control.revoke:
+            self._revoked = self._issued
+        if self._control.reset:
+            self._api_requests = 0
+            self._token_requests.clear()
         return told
 
 
-class _Connection(asyncio.Protocol):
-    """Reads requests, pipelined or not, with `Content-Length` or without a body."""
-
-    def __init__(self, state: _State) -> None:
-        self._state = state
-        self._received = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 (for the type checker)
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        self._received += data
-        while (end := self._received.find(b"\r\n\r\n")) >= 0:
-            head = self._received[:end].lower()
-            start = head.find(b"\r\ncontent-length:")
-            length = int(head[start + 17 :].partition(b"\r\n")[0]) if start >= 0 else 0
-            stop = end + 4 + length
-            if len(self._received) < stop:
-                return
-            body, self._received = self._received[end + 4 : stop], self._received[stop:]
-            path = head.split(b" ", 2)[1].partition(b"?")[0]
-            if path in _TOKEN_PATHS:
-                issued = self._state.issue()
-                asyncio.get_running_loop().call_later(self._state.control.delay, self._transport.write, issued)
-            else:
-                self._transport.write(self._answer(path, head, body))
-
-    def _answer(self, path: bytes, head: bytes, body: bytes) -> bytes:
-        if path == b"/businesses":
-            return self._state.post(head)
-        if path == b"/control":
-            return self._state.follow(body)
-        host, port = self._transport.get_extra_info("sockname")
-        base = f"https://{host}:{port}/tenant"
-        names = {"issuer": base, "authorization_endpoint": f"{base}/authorize", "token_endpoint": f"{base}/token"}
-        return _response("200 OK", json.dumps(names).encode())
-
-
 async def _serve() -> None:
-    state = _State()
-    server = await asyncio.get_running_loop().create_server(lambda: _Connection(state), "127.0.0.1", 0, backlog=512)
+    server = await asyncio.start_server(_Server().serve, "127.0.0.1", 0, backlog=512)
     print(f"Listening on http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
     await server.serve_forever()
 

@@ -50,6 +50,21 @@ class RunningApp:
         """How many records the sandbox API has."""
         return int(self.sandbox.get("/stats").raise_for_status().json()["stored"])
 
+    def wait_until_stored(self, wanted: int) -> None:
+        """Wait until the sandbox API has so many records, for two minutes at most."""
+        deadline = time.monotonic() + 120
+        while (stored := self.stored()) < wanted:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"expected {wanted} records to be stored, there are {stored}")
+            time.sleep(0.02)
+
+    def wait_until_ended(self, location: str, pause: float = 0.02) -> None:
+        """Look every so many seconds whether an operation has ended, as it should."""
+        while (state := self.caller.get(location).raise_for_status().json()["state"]) in ("pending", "running"):
+            time.sleep(pause)
+        if state not in ("posted", "completed"):
+            raise ValueError(f"expected the operation to be posted or completed, it is {state}")
+
 
 @contextlib.contextmanager
 def started(core: int | None, module: str, *arguments: str, **settings: str) -> Iterator[Server]:

@@ -6,8 +6,8 @@ import time
 from pydantic import BaseModel
 
 from dev.benchmarks.measuring import Figures, Plan, Target, interleaved, keep_in_flight, settle, turns_for
-from dev.benchmarks.page import Section, chart, table
-from dev.benchmarks.peers import APP, HTTPX, HTTPX_ON_AIOHTTP, HTTPX_ON_APP_TRANSPORT, RAW_SOCKETS, open_all
+from dev.benchmarks.page import Section, table
+from dev.benchmarks.peers import APP, HTTPX, HTTPX_ON_AIOHTTP, HTTPX_ON_APP, RAW_SOCKETS, open_all
 from dev.benchmarks.raw_server import Control
 from dev.benchmarks.servers import raw_server, tell
 
@@ -21,7 +21,7 @@ def answer(plan: Plan) -> Section:
     rate = figures.ratio(_RATE, APP, HTTPX, _CASE)
     targets = [Target(f"calls per second against bare httpx, {_CASE}", "at least", 6, "x", rate)]
     for other, transport in (
-        (HTTPX_ON_APP_TRANSPORT, "the typed client's own transport"),
+        (HTTPX_ON_APP, "the typed client's own transport"),
         (HTTPX_ON_AIOHTTP, "the httpx-aiohttp transport"),
     ):
         text = f"processor time a call against plain httpx code on {transport}, {_CASE}"
@@ -54,21 +54,17 @@ async def _measure(plan: Plan) -> Figures:
 
 
 def _text(figures: Figures) -> str:
-    # The raw sockets are a bound, not a client: they would only squeeze the others.
-    bars = [figure for figure in figures.of(_RATE) if figure.case == _CASE and figure.subject != RAW_SOCKETS]
     return f"""
 Each call posts a record with a bearer token and gets a record back. All but the raw sockets write JSON from a model,
 check the status and validate the answer into a model. The typed client does so with all that the app gives it: token
 cache and renewal after a 401, trace headers, time-outs, a limit for the body. The server
 ([`dev/benchmarks/raw_server.py`](../dev/benchmarks/raw_server.py)) answers from fixed bytes.
 
-{chart(bars)}
-
 {table(figures, _RATE)}
 
 {table(figures, _PROCESSOR_TIME)}
 
 "httpx on the typed client's transport" is an `httpx.AsyncClient` on `shared.rest.transport`, so that what differs from
-the typed client is httpx's own client code. azure-core is used with its aiohttp transport, a retry and a bearer policy.
-pyreqwest runs its own threads; their time counts. Authlib and httpx-auth run on httpx's own transport, as they come.
+the typed client is httpx's own client code. azure-core has its aiohttp transport, a retry and a bearer policy. The
+time of pyreqwest's own threads counts. Authlib and httpx-auth run on httpx's own transport, as they come.
 """
