@@ -57,13 +57,13 @@ def answer(plan: Plan) -> Section:
     modules: dict[str, list[str]] = {}
     with tempfile.TemporaryDirectory() as folder:
         compiled, uncompiled = _copies(Path(folder))
-        for name, (quantity, statement, before) in interleaved(plan.choose(11, 2), _PROBES.items()):
+        for name, (quantity, statement, before) in interleaved(plan.choose(9, 2), _PROBES.items()):
             app = uncompiled if name == _UNCOMPILED else compiled
             seconds, modules[name] = json.loads(_run(_PROBE.format(statement=statement, before=before), app).stdout)
             figures.add(name, quantity, seconds * 1e3)
             if quantity == _TIME:
                 figures.add(name, _MODULES, len(modules[name]))
-        for _ in range(plan.choose(11, 2)):
+        for _ in range(plan.choose(5, 2)):
             _import_self_times(compiled, modules[_ADDED], figures)
         for number in range(plan.choose(5, 1)):
             _first_requests(plan, Path(folder) / f"state-{number}.db", figures)

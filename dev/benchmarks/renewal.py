@@ -33,7 +33,7 @@ def answer(plan: Plan) -> Section:
         for name in interleaved(plan.choose(2, 1), PEERS):
             asyncio.run(_stampede(server, name, threads, figures))
         for name in interleaved(plan.choose(3, 1), PEERS):
-            asyncio.run(_rollovers(server, name, plan.choose(8.0, 5.5), figures))
+            asyncio.run(_rollovers(server, name, figures))
         for name in interleaved(plan.choose(3, 1), PEERS):
             asyncio.run(_revocation(server, name, plan.choose(1.0, 0.5), figures))
     targets = [
@@ -87,7 +87,7 @@ async def _longest_block(until: asyncio.Event) -> float:
     return longest
 
 
-async def _rollovers(server: Server, name: str, seconds: float, figures: Figures) -> None:
+async def _rollovers(server: Server, name: str, figures: Figures) -> None:
     """Call the API without pause while tokens come and go; everybody calls it by the same aiohttp session."""
     calls: list[tuple[float, float]] = []
     async with PEERS[name](server) as peer, aiohttp.ClientSession(server.url, headers=HEADERS) as session:
@@ -101,12 +101,12 @@ async def _rollovers(server: Server, name: str, seconds: float, figures: Figures
                 await response.read()
             calls.append((start, (time.monotonic() - start) * 1e3))
 
-        control = Control(delay=_DELAY, lifetime=peer.margin + 4, refresh_in=4, reset=True)
+        control = Control(delay=_DELAY, lifetime=peer.margin + 3, refresh_in=3, reset=True)
         tell(server, control)
         await look_up()
         tell(server, control)
         settle()
-        await keep_in_flight(_IN_FLIGHT, call, turns_for(seconds))
+        await keep_in_flight(_IN_FLIGHT, call, turns_for(5))  # a rollover at least
     around = [(renewal - _AROUND, renewal + _DELAY + _AROUND) for renewal in tell(server, control).token]
     latencies: dict[bool, list[float]] = {False: [], True: []}
     for start, latency in calls:

@@ -40,11 +40,11 @@ async def _measure(plan: Plan) -> Figures:
             for in_flight in (1, 16, 64):
                 for call in calls.values():
                     await keep_in_flight(in_flight, call, turns_for(0.1))
-                for name, call in interleaved(plan.choose(6, 2), calls.items()):
+                for name, call in interleaved(plan.choose(5, 2), calls.items()):
                     tell(server, Control(reset=True))
                     settle()
                     cpu, wall = time.process_time(), time.perf_counter()
-                    count = await keep_in_flight(in_flight, call, turns_for(plan.choose(0.5, 0.15)))
+                    count = await keep_in_flight(in_flight, call, turns_for(plan.choose(0.4, 0.15)))
                     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
                     if (served := tell(server, Control()).api) != count:
                         raise ValueError(f"{name} claims {count} calls, the server saw {served}")
