@@ -37,7 +37,6 @@ soak: $(INSTALLED) ## Kill the host 25 times while 500 records go to an API that
 
 bench: $(BENCH)/installed ## Measure everything against what one would use instead, in less than ten minutes
 	@$(BENCH)/bin/python -m dev.benchmarks
-	@$(BENCH)/bin/python -m dev.benchmarks.devhost --rounds 2
 
 check: $(INSTALLED) $(CHECKS) ## Lint, format, types, import directions, Azure Functions diagnostics
 	$(RUN) ruff check .

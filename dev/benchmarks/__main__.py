@@ -1,104 +1,52 @@
-"""The command `python -m dev.benchmarks`: measures all groups, and writes the results, the tables and the charts.
-
-python -m dev.benchmarks                everything; writes results.json, docs/benchmarks.md and docs/benchmarks/*.svg
-python -m dev.benchmarks --quick        tries everything out in about two minutes; only prints
-python -m dev.benchmarks --only look_up measures one group; only prints
-python -m dev.benchmarks --report       writes the tables and the charts again from results.json
-"""
+"""The command `python -m dev.benchmarks`: answers the questions, one after the other, and writes docs/benchmarks.md."""
 
 import argparse
-import json
 import os
-import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib import import_module
 from multiprocessing import get_context
-from pathlib import Path
 
-from dev.benchmarks import cold_start, end_to_end, look_up, renewal, typed_client
-from dev.benchmarks.measuring import Findings, Plan, cores, machine, measure_pinned, readable
-from dev.benchmarks.report import Run, read_run, write_report
+from dev.benchmarks.measuring import Plan, cores, pin
+from dev.benchmarks.page import PAGE, Section, targets_table, write_page
 
-RESULTS = Path(__file__).with_name("results.json")
-DOCUMENT = Path(__file__).parents[2] / "docs" / "benchmarks.md"
-MEASURES = {
-    "typed_client": typed_client.measure,
-    "look_up": look_up.measure,
-    "renewal": renewal.measure,
-    "cold_start": cold_start.measure,
-    "end_to_end": end_to_end.measure,
-}
-PACKAGES = (
-    "aiohttp",
-    "authlib",
-    "azure-core",
-    "azure-functions",
-    "azure-functions-durable",
-    "azure-identity",
-    "google-auth",
-    "httpx",
-    "httpx-aiohttp",
-    "httpx-auth",
-    "msal",
-    "pydantic",
-    "pyreqwest",
-)
+QUESTIONS = ("typed_client", "look_up", "renewal", "cold_start", "batches", "embedded_host")
+"""Modules of this package, each with a function `answer(Plan) -> Section`."""
 
 
-def main() -> int:
-    """Run the command; returns the exit status."""
-    arguments = _parse_arguments()
-    if not arguments.report:
-        run = _measure(Plan(arguments.quick, *cores()), arguments.only or list(MEASURES))
-        if arguments.quick or arguments.only:
-            return 0
-        RESULTS.write_text(json.dumps(asdict(run), indent=1) + "\n", encoding="utf-8")
-    write_report(read_run(RESULTS), DOCUMENT)
-    print(f"Written: {DOCUMENT}")
-    return 0
-
-
-def _measure(plan: Plan, names: list[str]) -> Run:
-    """Measure groups, each in a process of its own."""
-    started, begun = datetime.now(UTC), time.monotonic()
-    load_before = os.getloadavg()[0]
-    groups: dict[str, Findings] = {}
-    for name in names:
-        print(f"\n{name}", flush=True)
-        with ProcessPoolExecutor(1, get_context("spawn")) as process:
-            groups[name] = process.submit(measure_pinned, MEASURES[name], plan).result()
-        _print(groups[name])
-    return Run(
-        started=started.isoformat(timespec="seconds"),
-        seconds=round(time.monotonic() - begun),
-        pinned=plan.client_core is not None,
-        load_before=load_before,
-        load_after=os.getloadavg()[0],
-        machine=machine(),
-        packages={name: version(name) for name in PACKAGES},
-        groups=groups,
-    )
-
-
-def _print(findings: Findings) -> None:
-    for figure in findings.figures:
-        low, middle, high = (readable(value) for value in (min(figure.samples), figure.median, max(figure.samples)))
-        what = f"{figure.quantity}, {figure.case}" if figure.case else figure.quantity
-        print(f"  {figure.subject:<50} {what:<42} {middle:>9} {figure.unit:<4} {low} to {high}")
-    for target in findings.targets:
-        print(f"  {'met   ' if target.met else 'MISSED'} {target.text}: {target.measured}, wanted {target.wanted}")
-
-
-def _parse_arguments() -> argparse.Namespace:
+def main() -> None:
+    """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m dev.benchmarks", description="Measure the app against its peers.")
-    parser.add_argument("--quick", action="store_true", help="try the benchmarks out; the figures mean little")
-    parser.add_argument("--only", action="append", choices=list(MEASURES), help="one group; may be given again")
-    parser.add_argument("--report", action="store_true", help="only write the tables and charts, from results.json")
-    return parser.parse_args()
+    parser.add_argument("--quick", action="store_true", help="try all out in three minutes; only prints")
+    parser.add_argument("--only", action="append", choices=QUESTIONS, help="only print this answer; may be repeated")
+    arguments = parser.parse_args()
+    plan = Plan(arguments.quick, *cores())
+    started, begun, load = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic(), os.getloadavg()[0]
+    sections = [_ask(name, plan) for name in arguments.only or QUESTIONS]
+    if not (arguments.quick or arguments.only):
+        pinned = "pinned" if plan.client_core is not None else "not pinned"
+        run = f"{started}, {time.monotonic() - begun:.0f} s, {pinned}; load average {load:.2f} before"
+        run += f", {os.getloadavg()[0]:.2f} after, of which 1 to 2 are the run's own"
+        if load > 0.5 * (os.cpu_count() or 1):
+            run += "; **other work was under way on the machine: spreads are wide, rates too low**"
+        write_page(sections, run)
+        print(f"Written: {PAGE}")
+
+
+def _ask(name: str, plan: Plan) -> Section:
+    """Have a question answered in a process of its own, and print the answer."""
+    print(f"\n# {name} ...", flush=True)
+    begun = time.monotonic()
+    question = import_module(f"dev.benchmarks.{name}")
+    with ProcessPoolExecutor(1, get_context("spawn"), initializer=pin, initargs=(plan.client_core, 0)) as process:
+        section: Section = process.submit(question.answer, plan).result()
+    print(section.text)
+    if section.targets:
+        print(targets_table(section.targets))
+    print(f"{time.monotonic() - begun:.0f} s", flush=True)
+    return section
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
