@@ -1,4 +1,8 @@
-"""The app in a host process of its own: without settings, and beside an app that knows nothing of tokens."""
+"""The app in a host process of its own: without settings, and beside an app that knows nothing of tokens.
+
+That `/admin` is left alone is held by the app's bindings, in test_bindings.py: a host answers there before it asks any
+app. Here the host is tried.
+"""
 
 import json
 import re
