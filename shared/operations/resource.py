@@ -1,4 +1,4 @@
-"""The HTTP resource: operations are started, looked up, listed, cancelled and retried through the durable client."""
+"""The HTTP resource: operations are started, looked up, listed, cancelled, retried and erased by the durable client."""
 
 import asyncio
 import re
