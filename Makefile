@@ -58,7 +58,7 @@ package: $(INSTALLED) ## Build what is deployed to Azure, dependencies included,
 	@$(RUN) dev.package --python-version $(PYTHON_VERSION) --backend $(DURABLE_BACKEND)
 
 clean: ## Remove everything that these commands made
-	rm -rf .venv .venv-checks .venv-bench package .devhost .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-checks .venv-bench .azurite package .devhost .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(INSTALLED): requirements.txt requirements-dev.txt constraints.txt constraints-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 13) and "Python 3.13 is needed, this is " + sys.version)'

@@ -78,12 +78,20 @@ class CommandHost:
 
     Attributes:
         url: Where it answers, such as `http://127.0.0.1:7071`.
+
+    Raises:
+        HostStartError: There is no command, or it cannot be read.
     """
 
     def __init__(self, command: str, settings: Mapping[str, str], log: Path) -> None:
         port = free_port() if "{port}" in command else _DEFAULT_PORT
         self.url = f"http://127.0.0.1:{port}"
-        self._command = shlex.split(command.replace("{port}", str(port)))
+        try:
+            self._command = shlex.split(command.replace("{port}", str(port)))
+        except ValueError as error:
+            raise HostStartError(f"expected a command that starts a host, got {command!r}: {error}") from None
+        if not self._command:
+            raise HostStartError("expected a command that starts a host, got an empty one")
         self._environment = {**os.environ, **settings}
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
@@ -95,9 +103,12 @@ class CommandHost:
             HostStartError: It does not within so many seconds, or has ended.
         """
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: S603 (the command that somebody gave)
-                self._command, stdout=log, stderr=log, env=self._environment, start_new_session=True
-            )
+            try:
+                self._process = subprocess.Popen(  # noqa: S603 (the command that somebody gave)
+                    self._command, stdout=log, stderr=log, env=self._environment, start_new_session=True
+                )
+            except OSError as error:
+                raise HostStartError(f"{self._command[0]}: {error.strerror}") from None
         end = time.monotonic() + time_limit
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > end:
@@ -115,7 +126,8 @@ class CommandHost:
 
     def log_tail(self) -> str:
         """The last lines of its output."""
-        return "\n".join(self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-40:])
+        text = self._log.read_text(encoding="utf-8", errors="replace") if self._log.exists() else ""
+        return "\n".join(text.splitlines()[-40:])
 
     def _answers(self) -> bool:
         try:

@@ -42,7 +42,8 @@ def main() -> int:
                 print(f"Port {DEFAULT_PORT} is taken: the sandbox API needs it.", file=sys.stderr)
                 return 2
             print(f"Sandbox API on {_SANDBOX_URL}, its counters on {_SANDBOX_URL}/stats")
-        return run_host(environment)
+        # What was begun with the sandbox must never be posted to a real API.
+        return run_host(environment, _STATE / ("sandbox-state.db" if on_sandbox else "state.db"))
 
 
 def try_it(idempotency_key: str) -> str:
@@ -54,6 +55,8 @@ Try it, in another terminal:
     -d '{{"registration_number": "HRB {idempotency_key}", "name": "Acme GmbH", "country": "DE"}}'
   curl -i {_BUSINESSES}/operations/{read_operation_id(idempotency_key)}
   curl -i {_BUSINESSES} -H 'Content-Type: application/json' -d '{{"name": "", "country": "Germany"}}'
+
+Or look at http://{LOOPBACK}:{_PORT}/
 """
 
 
@@ -64,10 +67,10 @@ def settled(environment: dict[str, str]) -> tuple[dict[str, str], bool]:
     return environment, environment.get("BUSINESS_API_BASE_URL", "").rstrip("/") == _SANDBOX_URL
 
 
-def run_host(environment: dict[str, str]) -> int:
+def run_host(environment: dict[str, str], state: Path) -> int:
     """Run the embedded host with its output on this terminal; returns its exit status."""
     command = [sys.executable, "-m", "devhost", "--app", str(_APP), "--port", str(_PORT)]
-    command += ["--state", str(_STATE / "state.db"), "--panel", "dev.panel"]
+    command += ["--state", str(state), "--panel", "dev.panel"]
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as host:  # noqa: S603
         assert host.stdout is not None  # noqa: S101 (for the type checker: a pipe was asked for)

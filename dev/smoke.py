@@ -1,14 +1,17 @@
-"""Tells within a minute whether a deployed app works: `python dev/smoke.py https://APP.azurewebsites.net --key KEY`.
+"""Tells whether a deployed app works: `python dev/smoke.py https://APP.azurewebsites.net --key KEY`.
 
-It needs nothing but Python. Each check is one line; the exit status is 0 only if all hold. Without `--post` it stores
-nothing: it reads, and sends what must be refused. The key may also come from the variable APP_KEY, which no list of
-processes shows; it is never printed.
+It needs nothing but Python, and seconds once the app is up. Each check is one line; the exit status is 0 only if all
+hold. Without `--post` it stores nothing: it reads, and sends what must be refused. The key may also come from the
+variable APP_KEY, which no list of processes shows; it is never printed.
 """
 
 import argparse
+import http.client
 import json
 import os
+import re
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -30,7 +33,7 @@ _NOT_OPEN = {401, 403, 404}  # a network in front of the app, or a host without 
 _UNFINISHED = {"pending", "running", "deferred", "suspended"}
 _OUR_FAULT = ("settings:", "access token:")
 _PAUSE = 0.5
-_TIME_OUT = 60.0
+_TIME_OUT = 30.0
 
 
 class CheckError(Exception):
@@ -60,30 +63,39 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 class App:
-    """The app at an address, asked with or without its key."""
+    """The app at an address, asked with or without its key; `time_out` is in seconds, for a whole answer."""
 
-    def __init__(self, url: str, key: str) -> None:
+    def __init__(self, url: str, key: str, time_out: float) -> None:
         self._url = url.rstrip("/")
         self._key = key
+        self._time_out = time_out
         self._opener = urllib.request.build_opener(_NoRedirect)
 
     def ask(self, path: str, body: bytes | None = None, *, key: bool = True, **headers: str) -> Answer:
         """Send a GET, or with a body a POST of JSON; header names are written with `_` for `-`."""
-        request = urllib.request.Request(self._url + path, data=body)  # noqa: S310 (main admits http and https only)
+        request = urllib.request.Request(self._url + path, data=body)  # noqa: S310 (only http and https get here)
         for name, value in headers.items():
             request.add_header(name.replace("_", "-"), value)
         if body is not None:
             request.add_header("Content-Type", "application/json")
         if key and self._key:
             request.add_header("x-functions-key", self._key)
+        answers: list[Answer] = []
+        # On a thread, since a server that sends a byte now and then would outlast any time-out of a socket.
+        asking = threading.Thread(target=lambda: answers.append(self._send(request)), daemon=True)
+        asking.start()
+        asking.join(self._time_out)
+        return answers[0] if answers else Answer(0, Message(), f"no answer within {self._time_out:g} s")
+
+    def _send(self, request: urllib.request.Request) -> Answer:
         try:
-            with self._opener.open(request, timeout=_TIME_OUT) as response:
+            with self._opener.open(request, timeout=self._time_out) as response:
                 return Answer(response.status, response.headers, _content(response.read()))
         except urllib.error.HTTPError as error:
             with error:
                 return Answer(error.code, error.headers, _content(error.read()))
-        except OSError as error:
-            return Answer(0, Message(), f"no answer: {getattr(error, 'reason', error)}")
+        except (OSError, http.client.HTTPException) as error:
+            return Answer(0, Message(), f"no answer: {getattr(error, 'reason', None) or error or type(error).__name__}")
 
 
 def _content(body: bytes) -> Any:
@@ -102,9 +114,9 @@ def expect(answer: Answer, status: int) -> None:
     if answer.status != status:
         told = answer.body.get("detail") or answer.body.get("title") if isinstance(answer.body, dict) else answer.body
         if answer.status == 401:
-            told = "the app asks for a key, which --key gives"
-        said = " ".join(str(told or "no body").split())[:200]
-        raise CheckError(f"expected {status}, got {answer.status}: {said}" if answer.status else said)
+            told = "the app asks for a key, and was given none or another one"
+        came = f"expected {status}, got {answer.status}: " if answer.status else ""
+        raise CheckError((came + " ".join(str(told or "").split())[:200]).removesuffix(": "))
 
 
 def wait_until_up(app: App, seconds: float) -> None:
@@ -125,7 +137,7 @@ def describes_itself(app: App) -> None:
     """A package without the code in it answers as if nothing were there."""
     answer = app.ask("/api/openapi.json")
     expect(answer, 200)
-    missing = PATHS - (answer.body.get("paths", {}).keys() if isinstance(answer.body, dict) else set())
+    missing = PATHS - set(answer.body["paths"])
     if missing:
         raise CheckError(f"expected all routes of the app, missing are {', '.join(sorted(missing))}")
 
@@ -147,7 +159,7 @@ def lists_operations(app: App) -> None:
     """The list can be had, and no other function answers in its place."""
     answer = app.ask("/api/businesses/operations")
     expect(answer, 200)
-    if not isinstance(answer.body, dict) or not isinstance(answer.body.get("operations"), list):
+    if not isinstance(answer.body.get("operations"), list):
         raise CheckError("expected a list of operations; another function answers this route")
 
 
@@ -161,7 +173,7 @@ def posts(app: App, record: bytes, seconds: float) -> None:
         answer = app.ask(path)
         expect(answer, 200)
         operation = answer.body
-        reason = (operation.get("outcome") or {}).get("reason", "")
+        reason = str((operation.get("outcome") or {}).get("reason", ""))
         if reason.startswith(_OUR_FAULT):
             raise CheckError(f"the app is not set up: {reason}")
         if operation["state"] not in _UNFINISHED or time.monotonic() >= end:
@@ -183,13 +195,13 @@ def checks(app: App, arguments: argparse.Namespace) -> Iterator[tuple[str, Calla
     yield "it refuses what is no record", lambda: refuses_what_is_no_record(app)
     yield "it lists operations", lambda: lists_operations(app)
     if arguments.post:
-        yield "it posts a record, once", lambda: posts(app, arguments.post.read_bytes(), arguments.wait)
+        yield "it posts a record, once", lambda: posts(app, arguments.post, arguments.wait)
 
 
 def main() -> int:
     """Run the checks, no more if the app is not up; returns the exit status."""
     arguments = _parse_arguments()
-    app = App(arguments.url, arguments.key)
+    app = App(arguments.url, arguments.key, min(_TIME_OUT, max(arguments.wait, 1.0)))
     failed = 0
     for number, (what, check) in enumerate(checks(app, arguments)):
         if check is None:
@@ -197,9 +209,10 @@ def main() -> int:
             continue
         try:
             check()
-        except CheckError as error:
+        except (CheckError, AttributeError, KeyError, TypeError) as error:
             failed += 1
-            print(f"FAILED    {what}: {error}", flush=True)
+            said = error if isinstance(error, CheckError) else "expected an answer of the app, got one of another shape"
+            print(f"FAILED    {what}: {said}", flush=True)
             if number == 0:
                 break
         else:
@@ -212,14 +225,25 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("url", type=_http_url, help="such as https://APP.azurewebsites.net")
     parser.add_argument("--key", default=os.environ.get("APP_KEY", ""), help="a function or host key (or: APP_KEY)")
     parser.add_argument("--wait", type=float, default=300.0, help="seconds to wait for the app (default: %(default)g)")
-    parser.add_argument("--post", type=Path, help="file with a record, as JSON, that is really posted")
-    return parser.parse_args()
+    parser.add_argument("--post", type=_content_of, help="file with a record, as JSON, that is really posted")
+    arguments = parser.parse_args()
+    arguments.key = arguments.key.strip()
+    if re.search(r"[^\x21-\x7e]", arguments.key):
+        parser.error("--key: expected visible ASCII characters only")
+    return arguments
 
 
 def _http_url(url: str) -> str:
-    if not url.startswith(("http://", "https://")):
-        raise argparse.ArgumentTypeError("expected an http or https URL")
+    if not re.fullmatch(r"https?://[\w.-]+(:\d+)?(/[\x21-\x7e]*)?", url, re.ASCII):
+        raise argparse.ArgumentTypeError("expected an http or https URL, such as https://APP.azurewebsites.net")
     return url
+
+
+def _content_of(file: str) -> bytes:
+    try:
+        return Path(file).read_bytes()
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{file}: {error.strerror}") from None
 
 
 if __name__ == "__main__":

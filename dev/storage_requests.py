@@ -104,15 +104,20 @@ def main() -> int:
     parser.add_argument("log", type=Path, help="access log of the Azurite that the host uses")
     parser.add_argument("host", help="command that starts the host; {port} becomes a free port")
     arguments = parser.parse_args()
+    if not arguments.log.is_file():
+        parser.error(f"expected a file that Azurite writes to, got {arguments.log}")
     hub = {"AzureFunctionsJobHost__extensions__durableTask__hubName": f"Count{uuid.uuid4().hex[:12]}"}
     with tempfile.TemporaryDirectory() as folder, serve(create_app()) as api:
         settings = no_settings(_APP) | app_environment(api) | hub
-        host = CommandHost(arguments.host, settings, Path(folder) / "host.log")
+        try:
+            host = CommandHost(arguments.host, settings, Path(folder) / "host.log")
+        except HostStartError as error:
+            parser.error(str(error))
         try:
             host.start()
             measure(arguments.log, host.url, api)
         except (HostStartError, OSError, TimeoutError, ValueError, httpx.HTTPError) as error:
-            print(f"{type(error).__name__}: {error}\n{host.log_tail()}", file=sys.stderr)
+            print(f"{host.log_tail()}\n{type(error).__name__}: {error}", file=sys.stderr)
             return 1
         finally:
             host.stop()

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import httpx
 from opentelemetry.trace import SpanKind
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 import shared.business
 from shared.access_tokens import TokenError
-from shared.business import Business, Record
+from shared.business import Business, NewBusiness, Record
 from shared.rest import ApiError, ApiResponse, ApiResponseError, ProblemDetails
 from shared.settings import SettingsError
 from shared.telemetry import tracer
@@ -100,11 +100,13 @@ async def _look_up(conflict: ApiResponse[Business], record: Record) -> AttemptOu
 
 
 def _is_same(existing: Business, record: Record) -> bool:
-    """Whether the API has what was sent, as far as the fields go that it is known to have."""
-    try:
-        return Business.model_validate(record) == existing.model_copy(update={"id": None})
-    except ValidationError:  # accepted under another model
-        return False
+    """Whether the API has what was sent: in all fields that callers can send and the API is known to have."""
+    there = existing.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return all(there.get(name) == record.get(name) for name in _json_names(NewBusiness) & _json_names(Business))
+
+
+def _json_names(model: type[BaseModel]) -> set[str]:
+    return {field.serialization_alias or field.alias or name for name, field in model.model_fields.items()}
 
 
 def outcome_of(error: SettingsError | TokenError | ApiError) -> Rejected | Deferred:

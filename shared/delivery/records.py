@@ -23,9 +23,12 @@ def accepted(business: NewBusiness) -> Record:
 def fingerprint_of(businesses: Iterable[NewBusiness]) -> str:
     """A digest of what was sent, equal for equal records, however they are written and whatever is left out.
 
-    It leaves out what has its default value, so that a field that is new and optional does not change it.
+    It leaves out what was not sent or has its default value, so that a new optional field does not change it.
     """
-    sent = [business.model_dump(mode="json", by_alias=True, exclude_defaults=True) for business in businesses]
+    sent = [
+        business.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_defaults=True)
+        for business in businesses
+    ]
     return hashlib.sha256(json.dumps(sent, sort_keys=True).encode()).hexdigest()
 
 
@@ -52,6 +55,12 @@ class Delivery(BaseModel):
     def of(cls, business: NewBusiness, settings: DeliverySettings) -> "Delivery":
         """The delivery of a business that a caller has sent."""
         return cls(record=accepted(business), settings=settings, fingerprint=fingerprint_of([business]))
+
+    def is_corrected_by(self, other: "Delivery") -> bool:
+        """Whether another delivery would bring another record than this one."""
+        # The model may have changed since: then the same body makes another record.
+        same_body = self.revision == 0 and other.fingerprint == self.fingerprint
+        return not same_body and other.record != self.record
 
     def attempt(self, instance_id: str) -> Attempt:
         """The same on every try, replay and restart: however often the record is sent, the API stores it once."""

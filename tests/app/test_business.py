@@ -1,6 +1,7 @@
 """The record: strictly read from callers, sent as it was accepted, leniently read from the API, whatever the model."""
 
 import json
+import uuid
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -32,6 +33,12 @@ class WithNewField(NewBusiness):
 
     phone: str | None = None
     source: str = "web"
+
+
+class WithFactory(NewBusiness):
+    """A model with a default that is another one each time."""
+
+    requested: str = Field(default_factory=lambda: uuid.uuid4().hex)
 
 
 class CamelCase(NewBusiness):
@@ -86,6 +93,8 @@ def test_a_new_optional_field_does_not_change_the_fingerprint_of_an_equal_reques
     assert fingerprint_of([new]) == fingerprint_of([WithNewField.model_validate({**ACME, "phone": None})])
     assert fingerprint_of([new]) != fingerprint_of([WithNewField.model_validate({**ACME, "phone": "1"})])
     assert fingerprint_of([old]) != fingerprint_of([old, old])
+    stamped = [fingerprint_of([WithFactory.model_validate(ACME)]) for _ in range(2)]
+    assert stamped == [fingerprint_of([old])] * 2
 
 
 # Operations that began under another model.
@@ -135,6 +144,27 @@ async def test_they_are_retried_as_they_were_or_corrected(hub: TaskHub, correcte
     assert status.runtime_status is RuntimeStatus.Pending
     started_with = json.loads(json.loads(status.input_))
     assert started_with["record"] == (ACME if corrected else OLD)
+
+
+async def test_the_same_body_under_a_model_with_another_default_is_no_correction(hub: TaskHub) -> None:
+    begun = Delivery.of(NewBusiness.model_validate(ACME), DeliverySettings())
+    again = Delivery.of(WithNewField.model_validate(ACME), DeliverySettings())
+    assert again.record != begun.record
+    gave_up = {"attempt": 9, "outcome": {"outcome": "gave_up", "reason": "503"}}
+    hub.add(Status("gave-up", None, RuntimeStatus.Completed, gave_up, gave_up), begun.model_dump(mode="json"))
+    await Operations(hub).retry("gave-up", again)
+    started_with = json.loads(json.loads((await hub.get_status("gave-up", show_input=True)).input_))
+    assert started_with["record"] == begun.record
+
+
+@pytest.mark.parametrize("assigned", [{}, {"created_at": "2026-01-01", "email": None}])
+async def test_a_record_is_there_whatever_the_api_has_added_to_it(
+    monkeypatch: pytest.MonkeyPatch, conflicting: Callable[[dict[str, Any]], BusinessApi], assigned: dict[str, Any]
+) -> None:
+    monkeypatch.setattr("shared.business.business_api", conflicting({"id": "b-1", **ACME, **assigned}))
+    assert (await PostBusiness({"record": ACME, "idempotency_key": "k"}))["outcome"] == "posted"
+    with_more = {**ACME, "email": "a@b.example"}
+    assert (await PostBusiness({"record": with_more, "idempotency_key": "k"}))["outcome"] == "rejected"
 
 
 @pytest.mark.usefixtures("sent")

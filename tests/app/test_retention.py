@@ -141,6 +141,28 @@ async def test_what_runs_or_is_no_operation_is_not_erased(hub: TaskHub, operatio
     assert (raised.value.status, set(hub.instances)) == (status, before)
 
 
+class StartedAgain(TaskHub):
+    """A hub in which somebody retries an operation just before, or just after it is purged."""
+
+    after = False
+
+    async def purge_instance_history(self, instance_id: str) -> None:
+        again = Status(instance_id, runtime_status=RuntimeStatus.Running)
+        if self.after:
+            await super().purge_instance_history(instance_id)
+        self.instances[instance_id] = again
+        if not self.after:
+            await super().purge_instance_history(instance_id)
+
+
+@pytest.mark.parametrize("after", [False, True])
+async def test_an_operation_that_is_started_again_meanwhile_is_not_erased(after: bool) -> None:
+    hub = StartedAgain({"abc": Status("abc", runtime_status=RuntimeStatus.Completed)})
+    hub.after = after
+    with pytest.raises(RequestError, match="started again"):
+        await Operations(hub).erase("abc")
+
+
 async def test_a_batch_of_which_a_part_still_runs_is_not_erased(hub: TaskHub) -> None:
     add_batch(hub, parts=3, last=RuntimeStatus.Running)
     with pytest.raises(RequestError, match="under way"):

@@ -1,5 +1,6 @@
 """The smoke test tells what is wrong with an app, in one line a check, and never the key."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -136,3 +137,54 @@ def test_the_key_goes_to_no_other_address(other_app: tuple[str, dict[str, object
         assert httpx.get(url, follow_redirects=True).status_code == 200
     assert status == 1
     assert asked == [None]
+
+
+@pytest.mark.parametrize("key", ["schl\u00fc\u00df", "a\nb"])
+def test_a_key_that_is_none_is_refused_without_being_printed(key: str) -> None:
+    command = [sys.executable, "-I", str(APP / "dev" / "smoke.py"), "http://127.0.0.1:9", "--key", key]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env={})
+    assert ended.returncode == 2
+    assert "expected visible ASCII" in ended.stderr
+    assert key not in ended.stderr + ended.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["http://a b"], ["https://["], ["ftp://a.example"], ["a.example"], ["http://127.0.0.1:9", "--post", "/missing"]],
+)
+def test_bad_arguments_are_one_line(arguments: list[str]) -> None:
+    command = [sys.executable, "-I", str(APP / "dev" / "smoke.py"), *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env={})
+    assert ended.returncode == 2
+    assert "Traceback" not in ended.stderr
+
+
+ODD: list[object] = [None, 5, "text", [], {}, {"paths": None}, {"paths": []}, {"id": 1}, {"operations": None}]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=str)
+def test_whatever_another_server_answers_is_a_line_a_check(
+    other_app: tuple[str, dict[str, object]], odd: object, record: str
+) -> None:
+    url, answers = other_app
+    answers["/admin/host/ping"] = {}
+    for path in ("/api/openapi.json", "/api/businesses", "/api/businesses/operations"):
+        answers[path] = odd
+    status, lines = smoke(url, "--post", record)
+    assert (status, len(lines)) == (1, 6)
+    assert [line.split()[0] for line in lines if line.startswith("ok")] == ["ok"]
+
+
+def test_a_server_that_sends_a_byte_now_and_then_is_not_waited_for() -> None:
+    async def trickle(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while True:
+            await response.write(b" ")
+            await asyncio.sleep(0.2)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", trickle)
+    with serve(app) as url:
+        status, lines = smoke(url, "--wait", "1")
+    assert (status, lines) == (1, ["FAILED    the app is up: no answer within 1 s"])

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from dev.processes import CommandHost, no_settings
+from dev.processes import CommandHost, HostStartError, no_settings
 from dev.sandbox.api import app_environment, create_app
 from dev.sandbox.serving import serve
 from tests.sandboxed import NewRecord, Sandbox, record_maker
@@ -109,21 +109,24 @@ def started_host(
     # A hub of its own: what an earlier run has left in the storage would be posted to this one's sandbox.
     hub = {"AzureFunctionsJobHost__extensions__durableTask__hubName": f"Tests{uuid.uuid4().hex[:12]}"}
     settings = no_settings(APP) | app_environment(shared_sandbox.url) | DELAYS | hub
-    host = CommandHost(COMMAND or embedded, settings, folder / "host.log")
+    host = None
     try:
+        host = CommandHost(COMMAND or embedded, settings, folder / "host.log")
         host.start()
-        yield host
-    except BaseException:
-        print(host.log_tail(), file=sys.stderr)
-        raise
-    finally:
-        host.stop()
+    except HostStartError as error:  # no test can do anything then
+        pytest.exit(f"{error}\n{host.log_tail() if host else ''}", returncode=1)
+    yield host
+    host.stop()
 
 
 @pytest.fixture(scope="session")
 def app(started_host: CommandHost | None) -> Iterator[Caller]:
     """A caller of the app."""
     caller = Caller(URL if started_host is None else started_host.url, KEY)
+    try:
+        caller.http.get("/api/openapi.json").raise_for_status()
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        pytest.exit(f"{URL}: {error}", returncode=1)
     yield caller
     caller.http.close()
 
