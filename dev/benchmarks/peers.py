@@ -37,7 +37,7 @@ from shared.wiring import client_options
 with warnings.catch_warnings(record=True):  # it would rather have httpx2
     from authlib.integrations.httpx_client import AsyncOAuth2Client
 
-_RECORD = NewBusiness.model_validate_json(RECORD)
+_RECORD = NewBusiness(**Business.model_validate_json(RECORD).model_dump(exclude={"id"}))
 _POOL = httpx.Limits(max_connections=100, max_keepalive_connections=100)
 _SCOPE = "api://business/.default"
 
