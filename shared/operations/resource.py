@@ -152,7 +152,7 @@ class Operations:
         """
         if not has_ended(status := await self._get(operation_id)):
             state = describe(status).state
-            raise RequestError(409, "Conflict", f"only what has ended is erased, this is {state}: cancel it first")
+            raise RequestError(409, "Conflict", f"only what has ended is erased, this is {state}")
         # The parts of a batch go first, a page at a time: while any is there, so is the operation to be erased again.
         while parts := list(await self._client.get_status_by(instance_id_prefix=f"{operation_id}-")):
             if not all(has_ended(part) for part in parts):
