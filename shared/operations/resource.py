@@ -148,7 +148,8 @@ class Operations:
         """Forget a finished operation, with its record and the parts of a batch; returns when none of it is left.
 
         Raises:
-            RequestError: 404, there is no such operation; 409, it has not ended, or a part of it has not.
+            RequestError: 404, there is no such operation; 409, it has not ended, or a part of it has not, or somebody
+                starts it again meanwhile.
         """
         if not has_ended(status := await self._get(operation_id)):
             state = describe(status).state

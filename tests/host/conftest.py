@@ -167,4 +167,5 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Name each test that was left out, with the reason."""
     left_out = [report for report in terminalreporter.getreports("skipped") if report.nodeid.startswith("tests/host/")]
     for report in left_out:
-        terminalreporter.write_line(f"left out: {report.nodeid.partition('::')[2]}: {report.longrepr[2]}")
+        name, reason = report.nodeid.partition("::")[2], report.longrepr[2].removeprefix("Skipped: ")
+        terminalreporter.write_line(f"left out: {name}: {reason}")

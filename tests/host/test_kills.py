@@ -1,24 +1,14 @@
 """The host is killed in the middle of a batch, twice, and goes on: nothing is lost and nothing stored twice."""
 
-import time
-
 import pytest
 
 from dev.processes import CommandHost
+from dev.storage_requests import stored
 from tests.sandboxed import NewRecord, Sandbox
 
 from .conftest import PATIENCE, Caller
 
 RECORDS = 1_200
-
-
-def reach(sandbox: Sandbox, stored: int) -> None:
-    """Wait until the API has so many records."""
-    end = time.monotonic() + PATIENCE
-    while sandbox.stats()["stored"] < stored:
-        if time.monotonic() > end:
-            raise TimeoutError(f"the API has not come to {stored} records")
-        time.sleep(0.01)
 
 
 @pytest.mark.timeout(4 * PATIENCE)
@@ -28,7 +18,7 @@ def test_a_batch_survives_two_kills_of_the_host_with_every_record_stored_once(
     before = sandbox.stats()
     operation_id = app.start_batch([new_record() for _ in range(RECORDS)])
     for share in (0.25, 0.6):
-        reach(sandbox, before["stored"] + round(share * RECORDS))
+        stored(sandbox.url, before["stored"] + round(share * RECORDS))
         host.kill()
         assert sandbox.stats()["stored"] < before["stored"] + RECORDS
         host.start()
