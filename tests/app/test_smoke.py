@@ -51,7 +51,7 @@ def test_with_the_key_all_checks_hold_and_the_key_is_not_printed(guarded: tuple[
     assert key not in "".join(lines)
 
 
-@pytest.mark.parametrize("options", [(), ("--key", "the-wrong-key")])
+@pytest.mark.parametrize("options", [(), ("--key", "the-wrong-key"), ("--key", "-the-wrong-key")])
 def test_without_the_right_key_the_checks_that_need_it_fail_and_say_so(
     guarded: tuple[str, str], options: tuple[str, ...]
 ) -> None:
