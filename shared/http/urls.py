@@ -1,4 +1,6 @@
-"""Where requests may go: URLs that can be called at all, and places where a token or a secret is safe."""
+"""Where requests may go - URLs that can be called at all, places where a token is safe - and what a URL names."""
+
+from urllib.parse import unquote, urlsplit
 
 import httpx
 
@@ -37,3 +39,21 @@ def checked_url(url: str, *, protected: bool = True, query: bool = False) -> htt
     if parsed.userinfo or parsed.fragment or (parsed.query and not query):
         raise ValueError(f"expected a URL without credentials, {'' if query else 'query '}or fragment")
     return parsed
+
+
+def last_segment(url: str | None, *, limit: int = 256) -> str | None:
+    """What a URL, such as that of a `Location`, says about the resource it names: the last segment of its path.
+
+    Args:
+        url: Absolute or relative, as somebody else has written it; anything at all.
+        limit: Characters that a segment may have, decoded.
+
+    Returns:
+        The segment, percent-decoded; None if there is none that can stand in a path, such as of `/` or `..`.
+    """
+    try:
+        segments = urlsplit(url or "").path.rstrip("/").rpartition("/")
+        segment = unquote(segments[2], errors="strict")
+    except ValueError:
+        return None
+    return segment if segment.isprintable() and len(segment) <= limit and segment not in {"", ".", ".."} else None

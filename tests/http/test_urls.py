@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.http.urls import checked_url, is_loopback, is_protected
+from shared.http.urls import checked_url, is_loopback, is_protected, last_segment
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,33 @@ def test_whatever_the_url_is_the_error_does_not_repeat_it(text: str, protected: 
 def test_only_tls_and_the_loopback_interface_protect_what_is_sent(scheme: str, host: str, protected: bool) -> None:
     assert is_protected(scheme, host) is protected
     assert is_loopback("localhost")
+
+
+@pytest.mark.parametrize(
+    ("url", "segment"),
+    [
+        ("/businesses/b-1", "b-1"),
+        ("/businesses/b-1/", "b-1"),
+        ("https://elsewhere.example/v1/businesses/b-1?version=2#top", "b-1"),
+        ("b-1", "b-1"),
+        ("/businesses/b%2F1%20%C3%A9", "b/1 \u00e9"),
+        (None, None),
+        ("", None),
+        ("/", None),
+        ("https://api.example", None),
+        ("..", None),
+        ("/businesses/%2e%2e", None),
+        ("http://[", None),
+        ("/businesses/%FF", None),
+        ("/businesses/a%00b", None),
+        ("/businesses/" + "a" * 257, None),
+    ],
+)
+def test_the_last_segment_of_a_path_names_the_resource(url: str | None, segment: str | None) -> None:
+    assert last_segment(url) == segment
+
+
+@given(st.text(st.characters(categories=None)))
+def test_whatever_the_url_is_its_last_segment_can_stand_in_a_path(url: str) -> None:
+    segment = last_segment(url)
+    assert segment is None or (segment.isprintable() and 0 < len(segment) <= 256 and segment not in {".", ".."})
