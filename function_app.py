@@ -10,7 +10,6 @@ Nothing here secures, wraps or catches routes: calls that come in are authorized
 for calls that go out are the concern of the client. That is why `/admin` and `/runtime` work as on any other app.
 """
 
-import itertools
 import logging
 from collections.abc import Generator
 from typing import Any
@@ -20,6 +19,7 @@ import azure.functions as func
 
 import shared.business
 from shared.delivery.attempts import Attempt, post_record
+from shared.delivery.bounds import stored
 from shared.delivery.records import Delivery, after_attempt
 from shared.functions.answers import json_response, problems_answered, started
 from shared.functions.batches import batches
@@ -49,17 +49,18 @@ async def StartPostBusiness(req: func.HttpRequest, client: df.DurableOrchestrati
 def PostBusinessOrchestrator(context: df.DurableOrchestrationContext) -> Generator[Any, Any, dict[str, Any]]:
     """Have one record posted; sleep on durable timers while that is deferred; give up at the deadline."""
     delivery = Delivery.model_validate(context.get_input())
-    attempt = delivery.attempt(context.instance_id).model_dump(mode="json")
-    started_at = context.current_utc_datetime
+    attempt = stored(delivery.attempt(context.instance_id))
+    started_at, progress = context.current_utc_datetime, None
     cancel = context.wait_for_external_event(CANCEL)
-    for number in itertools.count(1):
+    while True:
+        outcome = yield from attempted(context.call_activity("PostBusiness", attempt))
         progress = after_attempt(
-            (yield from attempted(context.call_activity("PostBusiness", attempt))),
-            attempt=number,
+            outcome,
+            delivery,
+            progress,
             started_at=started_at,
             now=context.current_utc_datetime,
             instance_id=context.instance_id,
-            settings=delivery.settings,
         )
         report(context, progress)
         if progress.next_attempt_at is None:
@@ -68,14 +69,13 @@ def PostBusinessOrchestrator(context: df.DurableOrchestrationContext) -> Generat
             progress = progress.cancelled()
             report(context, progress)
             break
-    return progress.model_dump(mode="json")
+    return stored(progress)
 
 
 @app.activity_trigger("attempt")
 async def PostBusiness(attempt: dict) -> dict:  # the worker accepts no generic annotation here
     """Try once to post a record; what became of it is a value, never an exception."""
-    outcome = await post_record(Attempt.model_validate(attempt))
-    return outcome.model_dump(mode="json")
+    return stored(await post_record(Attempt.model_validate(attempt)))
 
 
 @app.route("businesses/{id}", methods=["GET"])

@@ -20,8 +20,8 @@ _propagator = TraceContextTextMapPropagator()
 
 
 @cache
-def _counters() -> "tuple[Counter, Counter]":
-    """Of outcomes, and of duplicates avoided; made at the first count, since a cold start should not wait for them."""
+def _counters() -> "tuple[Counter, Counter, Counter]":
+    """Of outcomes, duplicates avoided and warnings; made at the first count, not at a cold start."""
     from opentelemetry import metrics
 
     meter = metrics.get_meter("post_business")
@@ -31,20 +31,26 @@ def _counters() -> "tuple[Counter, Counter]":
     duplicates_avoided = meter.create_counter(
         "post_business.duplicates_avoided", unit="{record}", description="Records that the API had stored before"
     )
-    return outcomes, duplicates_avoided
+    warnings = meter.create_counter(
+        "post_business.warnings", unit="{record}", description="Records taken with an answer that could not be read"
+    )
+    return outcomes, duplicates_avoided, warnings
 
 
-def count_outcome(outcome: str, *, replayed: bool = False) -> None:
+def count_outcome(outcome: str, *, replayed: bool = False, warned: bool = False) -> None:
     """Count what became of an attempt, or what the end of a delivery was.
 
     Args:
         outcome: Such as `posted`.
         replayed: The API had stored the record before, so that a duplicate was avoided.
+        warned: The API took the record, but its answer could not be read.
     """
-    outcomes, duplicates_avoided = _counters()
+    outcomes, duplicates_avoided, warnings = _counters()
     outcomes.add(1, {"outcome": outcome})
     if replayed:
         duplicates_avoided.add(1)
+    if warned:
+        warnings.add(1)
 
 
 def trace_request(request: httpx.Request) -> None:

@@ -46,6 +46,13 @@ AppTraces
 | project TimeGenerated, Message
 '''
 
+// The API said yes, and something came with it that is no record: its own, or a gateway's page before it.
+var unreadable = '''
+AppTraces
+| where Message matches regex @"^Attempt \S+: the API said yes, but its answer could not be read: "
+| project TimeGenerated, Message
+'''
+
 var alerts = [
   {
     name: 'gave-up'
@@ -76,6 +83,16 @@ var alerts = [
     window: 'PT15M'
     query: tokenFailures
     above: 2 // one blip is no reason to wake anybody: records wait, and the next fetch mends it
+  }
+  {
+    name: 'unreadable-answers'
+    title: 'Answers of the API cannot be read'
+    description: 'Records count as posted by answers that nobody could read. See docs/operations.md, "Records with a warning".'
+    severity: 2
+    frequency: 'PT15M'
+    window: 'PT30M'
+    query: unreadable
+    above: 0
   }
 ]
 

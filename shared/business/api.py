@@ -1,17 +1,20 @@
 """The API that business records are posted to, described as a class, and the client that all functions share."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from shared.rest import ApiClient, ApiResponse, Body, Header, get, post
 from shared.wiring import client_options
 
+from .answers import Answers
 from .models import Business, NewBusiness, Record
 
 
 class BusinessApi(ApiClient):
     """The protected API, one method an endpoint."""
+
+    answers: ClassVar[Answers] = Answers()
 
     @get("/businesses/{business_id}")
     async def get_business(self, business_id: str) -> ApiResponse[Business]:

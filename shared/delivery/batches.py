@@ -5,7 +5,6 @@ delay as for a single record. A round is divided into sections, a large section 
 enough to be posted in waves; so no orchestration has more than a few hundred events in its history.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
@@ -18,14 +17,15 @@ from shared.business import NewBusiness, Record
 from shared.settings import DeliverySettings
 
 from .attempts import Attempt
-from .outcomes import AttemptOutcome, Cancelled, Deferred, GaveUp, Posted, Rejected
+from .bounds import BATCH_LIMIT, bounded, cut, size, stored
+from .outcomes import AttemptOutcome, Cancelled, Deferred, GaveUp, Posted, Rejected, doubted
 from .records import accepted, fingerprint_of
 from .retries import retry_delay
 
 MAX_RECORDS = 10_000
 PAGE_SIZE = 100
 
-_REASON_LENGTH = 200
+_REASON_LIMIT = 200
 _SECTION_SIZE = 100
 _SECTIONS = 20
 
@@ -40,12 +40,13 @@ class Item(BaseModel):
 
 
 class ItemPosted(BaseModel):
-    """The API has the record under this id."""
+    """The API has the record under this id; a `warning` tells what of its answer could not be read."""
 
     model_config = ConfigDict(frozen=True)
 
     outcome: Literal["posted"] = "posted"
-    id: str | None
+    id: str | None = None
+    warning: str | None = None
 
 
 class ItemPending(BaseModel):
@@ -84,6 +85,7 @@ class Section(BaseModel):
     Attributes:
         key: What the idempotency key of every record begins with: the batch's instance id.
         parallelism: How many records are under way at once.
+        kept: How much is kept of what the API told about a record (`bounds.size`).
     """
 
     model_config = ConfigDict(frozen=True)
@@ -91,6 +93,7 @@ class Section(BaseModel):
     key: str
     items: tuple[Item, ...]
     parallelism: int
+    kept: int = BATCH_LIMIT
 
     @classmethod
     def read(cls, given: object) -> "Section":
@@ -115,6 +118,24 @@ class Section(BaseModel):
         """The same for a record in every round, on every replay and after every restart."""
         return Attempt(record=item.record, idempotency_key=f"{self.key}-{item.index}")
 
+    def result(self, item: Item, outcome: AttemptOutcome) -> ItemResult:
+        """What is kept of a record's outcome: of one that was posted its id, since the caller has the record."""
+        match outcome:
+            case Posted():
+                warning = outcome.warning and cut(outcome.warning, _REASON_LIMIT - len(outcome.id or ""))
+                return ItemResult(index=item.index, result=ItemPosted(id=outcome.id, warning=warning))
+            case Rejected():
+                return ItemResult(index=item.index, result=bounded(outcome, self.kept))
+            case Deferred():
+                # What the API told matters once it has refused a record, or if there is only one.
+                brief = {"problem": None, "excerpt": None, "reason": cut(outcome.reason, _REASON_LIMIT)}
+                return ItemResult(index=item.index, result=outcome.model_copy(update=brief))
+
+
+def may_be_stored(result: BaseModel) -> bool:
+    """Whether the API may have a record that was not posted."""
+    return getattr(result, "may_be_stored", False)
+
 
 def divide[T](items: Sequence[T]) -> Iterator[tuple[T, ...]]:
     """Cut into at most twenty parts of equal size, a multiple of the size of a small section."""
@@ -122,9 +143,7 @@ def divide[T](items: Sequence[T]) -> Iterator[tuple[T, ...]]:
     return batched(items, _SECTION_SIZE * -(-sections // _SECTIONS), strict=False)
 
 
-def item_outcome(outcome: AttemptOutcome) -> ItemPosted | Rejected | Deferred:
-    """What is kept of a record's outcome: the caller has the record, its id at the API is enough."""
-    return ItemPosted(id=outcome.id) if isinstance(outcome, Posted) else outcome
+_LONGEST_WAIT = Deferred(reason="." * (_REASON_LIMIT - 6), retry_after=3600.0, may_be_stored=True)
 
 
 class Tally(BaseModel):
@@ -149,6 +168,8 @@ class BatchProgress(BaseModel):
         rate: Records settled per second since the start.
         next_round_at: UTC; None unless the batch waits for its next round.
         section: Instance id of the part that is being posted.
+        warnings: How many of the posted records have a warning.
+        may_be_stored: How many of the others the API may have all the same.
         reason: Why records are deferred or were given up; of several reasons the most frequent.
     """
 
@@ -159,10 +180,17 @@ class BatchProgress(BaseModel):
     rate: float
     next_round_at: datetime | None = None
     section: str | None = None
+    warnings: int = 0
+    may_be_stored: int = 0
     reason: str | None = None
 
     def __str__(self) -> str:
         counts = ", ".join(f"{count} {state}" for state, count in self.tally if count)
+        counts += "".join(
+            f", {count} {what}"
+            for count, what in ((self.warnings, "warnings"), (self.may_be_stored, "may be stored"))
+            if count
+        )
         due = f", next round at {self.next_round_at:%Y-%m-%d %H:%M:%S} UTC" if self.next_round_at else ""
         reason = f": {self.reason}" if self.reason else ""
         return f"round {self.round}, {counts}, {self.rate:g} records/s{due}{reason}"
@@ -176,6 +204,9 @@ class Batch(BaseModel):
         results: Of all records, in the order in which the caller sent them.
         round: Number of the round that comes next or is under way, from 1.
         started_at: UTC, in durable time; None before the first round.
+        key: What the records' idempotency keys begin with: the id of the first instance with this input, which an
+            operator may have started again under another id.
+        kept: How much is kept of what the API told about a record (`bounds.size`).
     """
 
     model_config = ConfigDict(frozen=True)
@@ -186,6 +217,8 @@ class Batch(BaseModel):
     fingerprint: str
     round: int = 1
     started_at: datetime | None = None
+    key: str = ""
+    kept: int = BATCH_LIMIT
 
     @classmethod
     def of(cls, businesses: Sequence[NewBusiness], settings: DeliverySettings) -> "Batch":
@@ -198,24 +231,29 @@ class Batch(BaseModel):
     def stored_size(self) -> int:
         """The bytes that the task hub has to take at once: of the batch as it is, had all of its records been deferred.
 
-        Each record then has a result with a reason, which is taken to be 200 characters long. The durable SDK encodes
-        an input twice, in ASCII.
+        Each record then has a result with a reason of the greatest length.
         """
-        deferred = Deferred(reason="." * _REASON_LENGTH, retry_after=3600.0)
-        largest = self.model_copy(update={"results": (deferred,) * len(self.results)})
-        return len(json.dumps(json.dumps(largest.model_dump(mode="json"))))
+        largest = self.model_copy(update={"results": (_LONGEST_WAIT,) * len(self.results)})
+        return size(stored(largest))
+
+    def within(self, limit: int) -> "Batch":
+        """The batch, keeping so little of what the API tells that it never takes more than `limit` bytes."""
+        spare = (limit - self.stored_size) // len(self.results)
+        return self.model_copy(update={"kept": min(size(stored(_LONGEST_WAIT)) + spare, BATCH_LIMIT)})
 
     def sections(self, instance_id: str) -> Iterator[tuple[str, Section]]:
         """The parts of this round, with the instance id for each."""
         for number, items in enumerate(divide(self.items)):
-            section = Section(key=instance_id, items=items, parallelism=self.settings.parallelism)
+            section = Section(
+                key=self.key or instance_id, items=items, parallelism=self.settings.parallelism, kept=self.kept
+            )
             yield f"{instance_id}-r{self.round}-s{number}", section
 
     def with_results(self, results: Sequence[ItemResult]) -> "Batch":
         """The batch after some of its records were tried."""
         known = list(self.results)
         for item in results:
-            known[item.index] = item.result
+            known[item.index] = doubted(item.result, before=may_be_stored(known[item.index]))
         return self.model_copy(update={"results": tuple(known)})
 
     def after_round(self, now: datetime, instance_id: str) -> tuple["Batch", datetime | None]:
@@ -226,7 +264,7 @@ class Batch(BaseModel):
         retry_after = max((result.retry_after or 0.0 for result in deferred.values()), default=0.0)
         due = now + retry_delay(retry_after, attempt=self.round, instance_id=instance_id, settings=self.settings)
         if due > (self.started_at or now) + timedelta(seconds=self.settings.deadline):
-            given_up = [ItemResult(index=i, result=GaveUp(reason=result.reason)) for i, result in deferred.items()]
+            given_up = [ItemResult(index=i, result=GaveUp.after(result)) for i, result in deferred.items()]
             return self.with_results(given_up).model_copy(update={"items": ()}), None
         items = tuple(item for item in self.items if item.index in deferred)
         return self.model_copy(update={"items": items, "round": self.round + 1}), due
@@ -234,8 +272,10 @@ class Batch(BaseModel):
     def cancelled(self) -> "Batch":
         """The end of a batch that somebody cancelled: what is not settled will not be sent again."""
         results = tuple(
-            Cancelled(reason=result.reason if isinstance(result, Deferred) else "not sent")
-            if isinstance(result, Deferred | ItemPending)
+            Cancelled.after(result)
+            if isinstance(result, Deferred)
+            else Cancelled(reason="not sent")
+            if isinstance(result, ItemPending)
             else result
             for result in self.results
         )
@@ -260,5 +300,7 @@ class Batch(BaseModel):
             rate=round(settled / seconds, 1) if seconds > 0 else 0.0,
             next_round_at=next_round_at,
             section=section,
+            warnings=sum(isinstance(result, ItemPosted) and result.warning is not None for result in self.results),
+            may_be_stored=sum(map(may_be_stored, self.results)),
             reason=reasons.most_common(1)[0][0] if reasons else None,
         )

@@ -8,59 +8,91 @@ from shared.business import Record
 from shared.rest import ProblemDetails
 
 
-class Posted(BaseModel):
+class _Outcome(BaseModel):
+    """Attributes of all outcomes.
+
+    Attributes:
+        truncated: Whether more was answered than is kept (`bounds`).
+    """
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+    truncated: bool = False
+
+
+class Posted(_Outcome):
     """The API has the record.
 
     Attributes:
         id: By which the API knows it; None if the API did not say.
-        business: The record as the API has it, as plain JSON.
+        business: The record as the API has it, as plain JSON; None if the API did not say, or more than is kept.
         replayed: Whether an earlier attempt, whose answer was lost, had brought it there.
+        warning: What of the API's answer could not be read. Somebody should look whether it came from the API at all.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     outcome: Literal["posted"] = "posted"
     id: str | None = None
-    business: Record
+    business: Record | None = None
     replayed: bool = False
+    warning: str | None = None
 
 
-class Rejected(BaseModel):
+class _NotPosted(_Outcome):
+    """Attributes of all outcomes but `Posted`.
+
+    Attributes:
+        may_be_stored: Whether the API may have the record all the same, since the fate of an attempt is unknown.
+        problem: What the API said is wrong. It may quote the record, so that it is shown, but not logged.
+        excerpt: The beginning of what the API answered, if it is no problem document; shown, but not logged.
+    """
+
+    may_be_stored: bool = False
+    problem: ProblemDetails | None = None
+    excerpt: str | None = None
+
+
+class Rejected(_NotPosted):
     """The API refused the record for good; sending it again would not help."""
-
-    model_config = ConfigDict(frozen=True)
 
     outcome: Literal["rejected"] = "rejected"
     status: int
-    problem: ProblemDetails
 
 
-class Deferred(BaseModel):
-    """Not posted yet, for a reason that may pass. `retry_after` is the server's wish in seconds, if it had one."""
+class Deferred(_NotPosted):
+    """Not posted yet, for a reason that may pass.
 
-    model_config = ConfigDict(frozen=True)
+    Attributes:
+        reason: For callers and logs, without a word of the API's.
+        retry_after: The server's wish in seconds, if it had one.
+    """
 
     outcome: Literal["deferred"] = "deferred"
     reason: str
     retry_after: float | None = None
 
 
-class GaveUp(BaseModel):
-    """The deadline came before the API took or refused the record; `reason` is that of the last attempt."""
-
-    model_config = ConfigDict(frozen=True)
+class GaveUp(_NotPosted):
+    """The deadline came before the API took or refused the record; all that is told is of the last attempt."""
 
     outcome: Literal["gave_up"] = "gave_up"
     reason: str
 
+    @classmethod
+    def after(cls, last: Deferred) -> "GaveUp":
+        """The end of a record that was deferred once too often."""
+        return cls.model_validate(last.model_dump(exclude={"outcome", "retry_after"}))
 
-class Cancelled(BaseModel):
+
+class Cancelled(_NotPosted):
     """Somebody cancelled the delivery before the API took or refused the record."""
-
-    model_config = ConfigDict(frozen=True)
 
     outcome: Literal["cancelled"] = "cancelled"
     reason: str
+
+    @classmethod
+    def after(cls, last: Deferred) -> "Cancelled":
+        """The end of a record that was deferred when somebody cancelled."""
+        return cls.model_validate(last.model_dump(exclude={"outcome", "retry_after"}))
 
 
 type AttemptOutcome = Annotated[Posted | Rejected | Deferred, Field(discriminator="outcome")]
@@ -68,3 +100,17 @@ type AttemptOutcome = Annotated[Posted | Rejected | Deferred, Field(discriminato
 
 type Outcome = Annotated[Posted | Rejected | Deferred | GaveUp | Cancelled, Field(discriminator="outcome")]
 """What a delivery has led to so far: the outcome of its last attempt, or its end without the API's word."""
+
+
+def doubted[T: BaseModel](outcome: T, *, before: bool) -> T:
+    """The outcome of an attempt that came after others.
+
+    Once the record may be stored, nothing but the API's yes ends the doubt.
+
+    Args:
+        outcome: Of the last attempt.
+        before: Whether one of those before it may have brought the record to the API.
+    """
+    if before and isinstance(outcome, _NotPosted):
+        return outcome.model_copy(update={"may_be_stored": True})
+    return outcome

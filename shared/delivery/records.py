@@ -11,7 +11,7 @@ from shared.business import NewBusiness, Record
 from shared.settings import DeliverySettings
 
 from .attempts import Attempt
-from .outcomes import AttemptOutcome, Cancelled, Deferred, GaveUp, Outcome
+from .outcomes import AttemptOutcome, Cancelled, Deferred, GaveUp, Outcome, Posted, doubted
 from .retries import retry_delay
 
 
@@ -40,16 +40,21 @@ class Delivery(BaseModel):
     Attributes:
         record: As it was accepted.
         fingerprint: Of what the caller sent first; tells a repeated request from a reused `Idempotency-Key`.
+        key: What the API's idempotency key is made of: the id of the first instance with this input, which an operator
+            may have started again under another id.
         revision: How often the record was corrected since. A corrected record is another one to the API, so it goes
             under another key.
+        may_be_stored: Whether an attempt that was made before may have brought the record to the API.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     record: Record
     settings: DeliverySettings = DeliverySettings()
     fingerprint: str = ""
+    key: str = ""
     revision: int = 0
+    may_be_stored: bool = False
 
     @classmethod
     def of(cls, business: NewBusiness, settings: DeliverySettings) -> "Delivery":
@@ -64,8 +69,13 @@ class Delivery(BaseModel):
 
     def attempt(self, instance_id: str) -> Attempt:
         """The same on every try, replay and restart: however often the record is sent, the API stores it once."""
-        key = f"{instance_id}.{self.revision}" if self.revision else instance_id
-        return Attempt(record=self.record, idempotency_key=key)
+        key = self.key or instance_id
+        return Attempt(record=self.record, idempotency_key=f"{key}.{self.revision}" if self.revision else key)
+
+    def corrected(self, other: "Delivery") -> "Delivery":
+        """The delivery of another record in place of this one, which the API does not have."""
+        update = {"record": other.record, "settings": other.settings, "revision": self.revision + 1}
+        return self.model_copy(update={**update, "may_be_stored": False})
 
 
 class Progress(BaseModel):
@@ -77,7 +87,7 @@ class Progress(BaseModel):
         next_attempt_at: UTC; None if the outcome is final.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     attempt: int
     outcome: Outcome
@@ -85,39 +95,47 @@ class Progress(BaseModel):
 
     def __str__(self) -> str:
         reason = getattr(self.outcome, "reason", "")
+        doubt = ", may be stored" if self.may_be_stored else ""
         due = f", next attempt at {self.next_attempt_at:%Y-%m-%d %H:%M:%S} UTC" if self.next_attempt_at else ""
-        return f"attempt {self.attempt} {self.outcome.outcome}{due}{': ' if reason else ''}{reason}"
+        return f"attempt {self.attempt} {self.outcome.outcome}{doubt}{due}{': ' if reason else ''}{reason}"
+
+    @property
+    def may_be_stored(self) -> bool:
+        """Whether the API may have the record, though it was not posted."""
+        return not isinstance(self.outcome, Posted) and self.outcome.may_be_stored
 
     def cancelled(self) -> "Progress":
         """The end of a delivery that somebody cancelled while it was deferred."""
-        reason = self.outcome.reason if isinstance(self.outcome, Deferred) else ""
-        return Progress(attempt=self.attempt, outcome=Cancelled(reason=reason))
+        outcome = Cancelled.after(self.outcome) if isinstance(self.outcome, Deferred) else self.outcome
+        return Progress(attempt=self.attempt, outcome=outcome)
 
 
 def after_attempt(
     outcome: AttemptOutcome,
+    delivery: Delivery,
+    before: Progress | None,
     *,
-    attempt: int,
     started_at: datetime,
     now: datetime,
     instance_id: str,
-    settings: DeliverySettings,
 ) -> Progress:
     """Decide what follows an attempt: the end, or another one later.
 
     Args:
         outcome: Of the attempt.
-        attempt: Its number, from 1.
+        delivery: What is delivered, with the delays and the deadline.
+        before: How far the delivery was before the attempt; None before the first one.
         started_at: When the delivery began, in durable time (UTC).
         now: Durable time (UTC).
         instance_id: Of the orchestration; spreads the retries of records that were deferred together.
-        settings: The delays and the deadline.
     """
+    settings, attempt = delivery.settings, 1 if before is None else before.attempt + 1
+    outcome = doubted(outcome, before=delivery.may_be_stored if before is None else before.may_be_stored)
     if not isinstance(outcome, Deferred):
         return Progress(attempt=attempt, outcome=outcome)
     next_attempt_at = now + retry_delay(
         outcome.retry_after, attempt=attempt, instance_id=instance_id, settings=settings
     )
     if next_attempt_at > started_at + timedelta(seconds=settings.deadline):
-        return Progress(attempt=attempt, outcome=GaveUp(reason=outcome.reason))
+        return Progress(attempt=attempt, outcome=GaveUp.after(outcome))
     return Progress(attempt=attempt, outcome=outcome, next_attempt_at=next_attempt_at)

@@ -9,14 +9,15 @@ from typing import Any
 import azure.durable_functions as df
 import azure.functions as func
 
-from shared.delivery.batches import Batch, ItemResult, Section, item_outcome, read_results
+from shared.delivery.batches import Batch, Section, read_results
+from shared.delivery.bounds import stored
 from shared.operations import requests
 from shared.operations.resource import Operations
 from shared.operations.status import CANCEL
 from shared.settings import DeliverySettings
 
 from .answers import json_response, problems_answered, started
-from .orchestrations import attempted, cancelled_before, count, report
+from .orchestrations import attempted, cancelled_before, count, report, show
 
 batches = df.Blueprint()
 
@@ -40,7 +41,7 @@ def PostBatchOrchestrator(context: df.DurableOrchestrationContext) -> Generator[
     cancel = context.wait_for_external_event(CANCEL)
     for instance_id, section in batch.sections(context.instance_id):
         report(context, batch.progress(context.current_utc_datetime, section=instance_id))
-        posting = context.call_sub_orchestrator("PostSectionOrchestrator", section.model_dump(mode="json"), instance_id)
+        posting = context.call_sub_orchestrator("PostSectionOrchestrator", stored(section), instance_id)
         first = yield context.task_any([posting, cancel])
         batch = batch.with_results(read_results((yield posting)))
         if first is cancel:
@@ -50,14 +51,14 @@ def PostBatchOrchestrator(context: df.DurableOrchestrationContext) -> Generator[
     report(context, batch.progress(context.current_utc_datetime, next_round_at=next_round_at))
     if next_round_at is not None:
         if not (yield from cancelled_before(context, next_round_at, cancel)):
-            context.continue_as_new(batch.model_dump(mode="json"))
+            context.continue_as_new(stored(batch))
             return None
         batch = batch.cancelled()
         report(context, batch.progress(context.current_utc_datetime))
     if not context.is_replaying:
         for end in batch.ended_unsettled:
             count(end)
-    return batch.model_dump(mode="json")
+    return stored(batch)
 
 
 @batches.orchestration_trigger("context")
@@ -68,7 +69,7 @@ def PostSectionOrchestrator(context: df.DurableOrchestrationContext) -> Generato
     results: list[dict[str, Any]] = []
     if section.small:
         for wave in section.waves():
-            attempts = [section.attempt(item).model_dump(mode="json") for item in wave]
+            attempts = [stored(section.attempt(item)) for item in wave]
             posts = [context.call_activity("PostBusiness", attempt) for attempt in attempts]
             # Have all of them sent. Not by a `task_all` in it: if a task of that failed, the SDK could not go on.
             yield context.task_any([*posts, cancel])
@@ -77,7 +78,7 @@ def PostSectionOrchestrator(context: df.DurableOrchestrationContext) -> Generato
                 outcomes.append((yield from attempted(posting)))
                 replayed = replayed and context.is_replaying  # false if even one is news to this turn
             for item, outcome in zip(wave, outcomes, strict=True):
-                results.append(ItemResult(index=item.index, result=item_outcome(outcome)).model_dump(mode="json"))
+                results.append(stored(section.result(item, outcome)))
                 if not replayed:
                     count(outcome)
             if (yield context.task_any([cancel, posts[-1]])) is cancel:  # does not wait: one of them has ended
@@ -85,10 +86,8 @@ def PostSectionOrchestrator(context: df.DurableOrchestrationContext) -> Generato
     else:
         for number, part in enumerate(section.divide()):
             instance_id = f"{context.instance_id}-{number}"
-            context.set_custom_status({"section": instance_id})
-            posting = context.call_sub_orchestrator(
-                "PostSectionOrchestrator", part.model_dump(mode="json"), instance_id
-            )
+            show(context, {"section": instance_id})
+            posting = context.call_sub_orchestrator("PostSectionOrchestrator", stored(part), instance_id)
             first = yield context.task_any([posting, cancel])
             results += yield posting
             if first is cancel:
@@ -101,5 +100,5 @@ def PostSectionOrchestrator(context: df.DurableOrchestrationContext) -> Generato
 @problems_answered
 async def GetBatchResults(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
     """Tell what has become of each record of a batch, in the order in which they were sent."""
-    page = requests.read_page(req.params)
-    return json_response(await Operations(client).results(req.route_params["id"], page=page))
+    page, warning = requests.read_page(req.params), requests.read_flag(req.params, "warning")
+    return json_response(await Operations(client).results(req.route_params["id"], warning=warning, page=page))

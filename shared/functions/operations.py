@@ -27,7 +27,8 @@ async def FindOperations(req: func.HttpRequest, client: df.DurableOrchestrationC
     """
     since = requests.read_since(req.params, now=datetime.now(UTC))
     state, page = requests.read_state(req.params), requests.read_page(req.params)
-    return json_response(await Operations(client).list(since=since, state=state, page=page))
+    warning = requests.read_flag(req.params, "warning")
+    return json_response(await Operations(client).list(since=since, state=state, warning=warning, page=page))
 
 
 @operations.route("businesses/operations/{id}", methods=["GET"])
@@ -55,11 +56,12 @@ async def CancelOperation(req: func.HttpRequest, client: df.DurableOrchestration
 @problems_answered
 async def RetryOperation(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
     """Deliver a record again that was not posted, corrected if a body is given."""
-    corrected = None
+    not_stored, corrected = requests.read_flag(req.params, "not_stored"), None
     if body := req.get_body():
         business = requests.read_business(req.headers.get("Content-Type"), body)
         corrected = Delivery.of(business, DeliverySettings.from_environment())
-    return operation_response(await Operations(client).retry(req.route_params["id"], corrected), 202)
+    retried = await Operations(client).retry(req.route_params["id"], corrected, not_stored=not_stored)
+    return operation_response(retried, 202)
 
 
 @operations.route("openapi.json", methods=["GET"])

@@ -9,6 +9,8 @@ import azure.durable_functions as df
 
 from shared.delivery.attempts import parse_outcome
 from shared.delivery.batches import BatchProgress
+from shared.delivery.bounds import SINGLE_LIMIT, STATUS_LIMIT, bounded, size, stored
+from shared.delivery.judgement import FAILED
 from shared.delivery.outcomes import AttemptOutcome, Deferred, Outcome, Posted
 from shared.delivery.records import Progress
 from shared.telemetry import count_outcome
@@ -19,9 +21,9 @@ _log = logging.getLogger("post_business")
 def attempted(posting: Any) -> Generator[Any, Any, AttemptOutcome]:
     """What became of an attempt. A bug in the activity, which has logged it, leaves the record to the next one."""
     try:
-        return parse_outcome((yield posting))
+        return bounded(parse_outcome((yield posting)), SINGLE_LIMIT)  # an earlier version may have returned more
     except Exception:  # noqa: BLE001 (the SDK raises nothing narrower)
-        return Deferred(reason="the activity PostBusiness failed")
+        return Deferred(reason="the activity PostBusiness failed", may_be_stored=FAILED.may_be_stored)
 
 
 def cancelled_before(context: df.DurableOrchestrationContext, due: datetime, cancel: Any) -> Generator[Any, Any, bool]:
@@ -36,13 +38,28 @@ def cancelled_before(context: df.DurableOrchestrationContext, due: datetime, can
 
 def report(context: df.DurableOrchestrationContext, progress: Progress | BatchProgress) -> None:
     """Show where an operation is to those who look it up, log it and count it: once, not at every replay."""
-    context.set_custom_status(progress.model_dump(mode="json"))
+    show(context, stored(progress))
     if not context.is_replaying:
         _log.info("Operation %s: %s", context.instance_id, progress)
         if isinstance(progress, Progress):
             count(progress.outcome)
 
 
+def show(context: df.DurableOrchestrationContext, status: dict[str, Any]) -> None:
+    """Set the custom status, but not one that is so large that the engine would fail the orchestration for it."""
+    if size(status) <= STATUS_LIMIT:
+        context.set_custom_status(status)
+    elif not context.is_replaying:
+        _log.error(
+            "Operation %s: its status is too large to be shown: %d characters", context.instance_id, size(status)
+        )
+
+
 def count(outcome: Outcome) -> None:
     """Count an outcome for the operators."""
-    count_outcome(outcome.outcome, replayed=isinstance(outcome, Posted) and outcome.replayed)
+    posted = outcome if isinstance(outcome, Posted) else None
+    count_outcome(
+        outcome.outcome,
+        replayed=posted is not None and posted.replayed,
+        warned=posted is not None and posted.warning is not None,
+    )

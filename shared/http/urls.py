@@ -41,7 +41,7 @@ def checked_url(url: str, *, protected: bool = True, query: bool = False) -> htt
     return parsed
 
 
-def last_segment(url: str | None, *, limit: int = 256) -> str | None:
+def last_segment(url: str | None, *, limit: int = 128) -> str | None:
     """What a URL, such as that of a `Location`, says about the resource it names: the last segment of its path.
 
     Args:

@@ -32,6 +32,8 @@ class Operation(BaseModel):
     Attributes:
         attempt: Number of the last finished attempt, 0 before that; of a batch, its rounds.
         next_attempt_at: UTC; None unless deferred.
+        may_be_stored: Whether the API may have a record that is not posted: the fate of an attempt is unknown. Of a
+            batch, whether that is so of any of its records.
         outcome: Of the last attempt; None before that, of a batch, and if the orchestration itself failed.
         batch: How many records of a batch are where; None for a single record.
         skipped: Of a batch that was just started, what was wrong with the records that were left out.
@@ -41,6 +43,7 @@ class Operation(BaseModel):
     state: State
     attempt: int = 0
     next_attempt_at: datetime | None = None
+    may_be_stored: bool = False
     outcome: Outcome | None = None
     batch: BatchProgress | None = None
     skipped: list[dict[str, Any]] | None = None
@@ -51,6 +54,11 @@ class Operation(BaseModel):
     def finished(self) -> bool:
         """Whether nothing more will happen by itself."""
         return self.state not in _UNFINISHED
+
+    @property
+    def warned(self) -> bool:
+        """Whether the API took a record with an answer that could not be read."""
+        return bool(getattr(self.outcome, "warning", None) or (self.batch and self.batch.warnings))
 
     @property
     def poll_after(self) -> float | None:

@@ -37,7 +37,18 @@ _WAIT = {
     "description": "Seconds to wait for the end of the operation",
     "schema": {"type": "number", "minimum": 0, "maximum": MAX_WAIT_SECONDS},
 }
-
+_WARNING = {
+    "name": "warning",
+    "in": "query",
+    "description": "Only what the API took with an answer that could not be read",
+    "schema": {"type": "boolean", "default": False},
+}
+_NOT_STORED = {
+    "name": "not_stored",
+    "in": "query",
+    "description": "You know that the API has not got the record, though `may_be_stored` is true",
+    "schema": {"type": "boolean", "default": False},
+}
 
 _LINES = """{"registration_number": "HRB 1001", "name": "Acme GmbH", "country": "DE"}
 """
@@ -131,6 +142,7 @@ def _paths() -> dict[str, Any]:
                         "description": "By default a day ago",
                         "schema": {"type": "string", "format": "date-time"},
                     },
+                    _WARNING,
                     _PAGE,
                 ],
                 "responses": {"200": _answer("A page", _content("OperationPage")), **_problems(400, 404)},
@@ -162,7 +174,7 @@ def _paths() -> dict[str, Any]:
             "get": {
                 "operationId": "GetBatchResults",
                 "summary": "What has become of each record of a batch, in order",
-                "parameters": [_ID, _PAGE],
+                "parameters": [_ID, _WARNING, _PAGE],
                 "responses": {"200": _answer("A page", _content("ResultPage")), **_problems(400, 404)},
             }
         },
@@ -181,7 +193,7 @@ def _paths() -> dict[str, Any]:
             "post": {
                 "operationId": "RetryOperation",
                 "summary": "Deliver a record again that was not posted, corrected if a body is given",
-                "parameters": [_ID],
+                "parameters": [_ID, _NOT_STORED],
                 "requestBody": {"required": False, "content": record},
                 "responses": {
                     "202": _answer("Started again", operation, {**_ETAG, **_RETRY_AFTER}),

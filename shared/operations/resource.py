@@ -6,6 +6,7 @@ from datetime import datetime
 from math import ceil
 
 from shared.delivery.batches import PAGE_SIZE, Batch, ItemResult
+from shared.delivery.bounds import stored
 from shared.delivery.records import Delivery
 from shared.settings import BatchSettings
 
@@ -43,9 +44,10 @@ class Operations:
         status = await self._find(operation_id, show_input=True)
         if status is None:
             if isinstance(started, Batch):
-                _demand_room(started)
+                started = _with_room(started)
+            keyed = started.model_copy(update={"key": operation_id})
             try:
-                await self._client.start_new(orchestrator, operation_id, started.model_dump(mode="json"))
+                await self._client.start_new(orchestrator, operation_id, stored(keyed))
             except Exception:  # the SDK raises nothing narrower when a request at the same instant came first
                 status = await self._find(operation_id, show_input=True)
                 if status is None:
@@ -75,20 +77,37 @@ class Operations:
                 return operation
             await asyncio.sleep(min(_WAIT_STEP_SECONDS, remaining))
 
-    async def list(self, *, since: datetime, state: State | None = None, page: int = 1) -> OperationPage:
+    async def list(
+        self, *, since: datetime, state: State | None = None, warning: bool = False, page: int = 1
+    ) -> OperationPage:
         """The operations that began at or after a time, one page of a hundred.
+
+        Args:
+            since: UTC.
+            state: Only those in this state.
+            warning: Only those of which the API took a record with an answer that could not be read.
+            page: From 1.
 
         Raises:
             RequestError: 404, there is no such page.
         """
         statuses = await self._client.get_status_by(created_time_from=since)
         found = [describe(status) for status in statuses if is_operation(status)]
-        matching = [operation for operation in found if state is None or operation.state == state]
+        matching = [
+            operation
+            for operation in found
+            if (state is None or operation.state == state) and (operation.warned or not warning)
+        ]
         matching.sort(key=lambda operation: (operation.created_at or since, operation.id), reverse=True)
         return OperationPage(page=page, pages=_pages(len(matching), page), operations=_page(matching, page))
 
-    async def results(self, operation_id: str, *, page: int = 1) -> ResultPage:
+    async def results(self, operation_id: str, *, warning: bool = False, page: int = 1) -> ResultPage:
         """What has become of the records of a batch, one page of a hundred; while it runs, as of its last round.
+
+        Args:
+            operation_id: Of the batch.
+            warning: Only the records that the API took with an answer that could not be read.
+            page: From 1.
 
         Raises:
             RequestError: 404, there is no such batch or page.
@@ -97,7 +116,11 @@ class Operations:
         if status.name != BATCH:
             raise RequestError(404, "Not Found", "this operation is no batch: its outcome is in the operation itself")
         batch = Batch.model_validate(status.output if status.runtime_status.name == "Completed" else input_of(status))
-        results = [ItemResult(index=index, result=result) for index, result in enumerate(batch.results)]
+        results = [
+            ItemResult(index=index, result=result)
+            for index, result in enumerate(batch.results)
+            if getattr(result, "warning", None) or not warning
+        ]
         return ResultPage(page=page, pages=_pages(len(results), page), results=_page(results, page))
 
     async def cancel(self, operation_id: str) -> Operation:
@@ -116,12 +139,14 @@ class Operations:
             status = await self._client.get_status(running) if running else status
         return operation
 
-    async def retry(self, operation_id: str, corrected: Delivery | None) -> Operation:
+    async def retry(self, operation_id: str, corrected: Delivery | None, *, not_stored: bool = False) -> Operation:
         """Deliver a record again that was not posted.
 
         Args:
             operation_id: Of the operation, which keeps its id.
             corrected: The record to send instead, with the settings to send it by; None sends the same one again.
+            not_stored: The caller knows that the API has not got the record, though it may be stored for all that the
+                operation knows.
 
         Raises:
             RequestError: 404, there is no such operation; 409, it has not ended, or the record may have been stored.
@@ -129,20 +154,25 @@ class Operations:
         operation = describe(status := await self._get(operation_id, show_input=True))
         if status.name != DELIVERY:
             raise RequestError(409, "Conflict", "a batch is not retried: send its records that were not posted again")
-        if not operation.finished or operation.state == "posted":
+        mistaken_for_posted = operation.warned and not_stored
+        if not operation.finished or (operation.state == "posted" and not mistaken_for_posted):
             raise RequestError(409, "Conflict", f"only a delivery that ended unposted is retried: {operation.state}")
         delivery = Delivery.model_validate(input_of(status))
+        may_be_stored = (operation.may_be_stored or delivery.may_be_stored) and not not_stored
         if corrected is not None and delivery.is_corrected_by(corrected):
-            if operation.state != "rejected":
+            if may_be_stored:
                 raise RequestError(
                     409,
                     "Conflict",
-                    f"{operation.state}: the API may have stored the record, so only the same one can be sent again",
+                    f"{operation.state}, but the API may have stored the record: the fate of one attempt is unknown. "
+                    "So only the same record can be sent again, unless you know that the API has not got it, and say "
+                    "so with ?not_stored=true",
                 )
-            update = {"record": corrected.record, "revision": delivery.revision + 1, "settings": corrected.settings}
-            delivery = delivery.model_copy(update=update)
-        await self._client.start_new(DELIVERY, operation_id, delivery.model_dump(mode="json"))
-        return Operation(id=operation_id, state="pending")
+            delivery = delivery.corrected(corrected)
+        else:
+            delivery = delivery.model_copy(update={"may_be_stored": may_be_stored})
+        await self._client.start_new(DELIVERY, operation_id, stored(delivery))
+        return Operation(id=operation_id, state="pending", may_be_stored=delivery.may_be_stored)
 
     async def erase(self, operation_id: str) -> None:
         """Forget a finished operation, with its record and the parts of a batch; returns when none of it is left.
@@ -181,16 +211,19 @@ class Operations:
         return status if is_operation(status) else None
 
 
-def _demand_room(batch: Batch) -> None:
-    """Refuse a batch now that the backend would fail later, in the middle of its work."""
+def _with_room(batch: Batch) -> Batch:
+    """The batch as the backend can take it, or a refusal now of what would fail later, in the middle of its work."""
     limit = BatchSettings.from_environment().max_bytes
-    if limit is not None and (size := batch.stored_size) > limit:
+    if limit is None:
+        return batch
+    if (size := batch.stored_size) > limit:
         raise RequestError(
             413,
             "Content Too Large",
             f"expected a batch that takes at most {limit} bytes in the task hub, and these {len(batch.items)} records "
             f"may take {size}: send them as several batches",
         )
+    return batch.within(limit)
 
 
 def _pages(length: int, page: int) -> int:

@@ -24,6 +24,9 @@ _OVERRIDING: dict[str, State] = {
 }
 
 
+_CUT_SHORT = frozenset({"Failed", "Terminated", "Canceled"})
+
+
 class OrchestrationStatus(Protocol):
     """The part of `DurableOrchestrationStatus` that is read here; false if there is no such instance.
 
@@ -97,6 +100,7 @@ def describe(status: OrchestrationStatus) -> Operation:
             operation.batch = batch.model_copy(update={"section": None})
             operation.attempt = batch.round
             operation.next_attempt_at = batch.next_round_at
+            operation.may_be_stored = batch.may_be_stored > 0
             operation.state = "cancelled" if cancelled else "deferred" if batch.next_round_at else "running"
         if runtime_status == "Completed" and operation.state == "running":
             operation.state = "completed"
@@ -107,6 +111,9 @@ def describe(status: OrchestrationStatus) -> Operation:
             operation.attempt = progress.attempt
             operation.next_attempt_at = progress.next_attempt_at
             operation.outcome = progress.outcome
+            operation.may_be_stored = progress.may_be_stored
             operation.state = progress.outcome.outcome
     operation.state = _OVERRIDING.get(runtime_status, operation.state)
+    # An attempt may have been under way when somebody terminated the orchestration, or when it failed.
+    operation.may_be_stored |= runtime_status in _CUT_SHORT
     return operation

@@ -1,6 +1,5 @@
 """The decisions of a batch's orchestrators: how it is divided, what follows each round."""
 
-import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,7 +8,8 @@ from hypothesis import strategies as st
 
 from shared.business import NewBusiness
 from shared.delivery.batches import Batch, ItemPending, ItemPosted, ItemResult, divide
-from shared.delivery.outcomes import Cancelled, Deferred, GaveUp, Rejected
+from shared.delivery.bounds import BATCH_LIMIT, size, stored
+from shared.delivery.outcomes import Cancelled, Deferred, GaveUp, Posted, Rejected
 from shared.rest import ProblemDetails
 from shared.settings import DeliverySettings
 
@@ -54,6 +54,54 @@ def test_a_record_has_the_same_idempotency_key_in_every_round() -> None:
         ((_, section),) = round_.sections("b")
         keys.append({item.index: section.attempt(item).idempotency_key for item in section.items}[2])
     assert keys == ["b-2", "b-2"]
+
+
+def test_a_batch_started_again_under_another_id_uses_the_keys_of_the_first() -> None:
+    ((_, section),) = batch(1).model_copy(update={"key": "first"}).sections("second")
+    assert section.attempt(section.items[0]).idempotency_key == "first-0"
+
+
+def test_the_doubt_about_a_record_is_kept_through_the_rounds_and_counted() -> None:
+    doubtful = DEFERRED.model_copy(update={"may_be_stored": True})
+    first = batch(4).with_results([ItemResult(index=index, result=doubtful) for index in range(3)])
+    second = first.with_results(
+        [ItemResult(index=0, result=REJECTED), ItemResult(index=1, result=POSTED), ItemResult(index=2, result=DEFERRED)]
+    )
+    assert second.results[0] == REJECTED.model_copy(update={"may_be_stored": True})
+    assert second.results[1] == POSTED
+    assert second.results[2] == doubtful
+    assert second.progress(START).may_be_stored == 2
+    cancelled = Cancelled(reason=DEFERRED.reason, may_be_stored=True)
+    assert second.cancelled().results[2:] == (cancelled, Cancelled(reason="not sent"))
+    given_up, _ = second.after_round(START + timedelta(days=2), "b")
+    assert given_up.results[2] == GaveUp(reason=DEFERRED.reason, may_be_stored=True)
+
+
+def test_of_what_the_api_told_about_a_record_of_a_batch_half_as_much_is_kept() -> None:
+    ((_, section),) = batch(1).sections("b")
+    problem = ProblemDetails(title="No", status=422, detail="d" * 9000)
+    kept = section.result(section.items[0], Rejected(status=422, problem=problem)).result
+    assert kept.model_dump()["truncated"]
+    assert BATCH_LIMIT / 2 < size(stored(kept)) <= BATCH_LIMIT
+
+
+@given(records=st.integers(1, 30), spare=st.integers(0, 100_000), text=st.sampled_from(['"', "d", "\u00e9", "\n"]))
+def test_a_batch_that_was_taken_never_outgrows_the_limit_whatever_the_api_says(
+    records: int, spare: int, text: str
+) -> None:
+    new = batch(records).model_copy(update={"key": "k" * 32})
+    limit = new.stored_size + spare
+    ((_, section),) = new.within(limit).sections("b")
+    told = ProblemDetails(title="No", status=422, detail=text * 9000)
+    outcomes = (
+        Rejected(status=422, problem=told, may_be_stored=True),
+        Rejected(status=422, excerpt=text * 9000),
+        Deferred(reason=text * 900, problem=told, excerpt=text),
+        Posted(id="i" * 128, business={"name": text * 9000}, warning=text * 900),
+    )
+    for outcome in outcomes:
+        results = [section.result(item, outcome) for item in section.items]
+        assert size(stored(new.with_results(results))) <= limit
 
 
 def test_the_next_round_takes_the_deferred_records_only_and_comes_after_the_longest_retry_after() -> None:
@@ -117,4 +165,4 @@ def test_what_a_batch_takes_in_the_task_hub_is_never_more_than_it_was_refused_fo
     )
     second, _ = deferred.after_round(START, "b")
     for state in (new, second, deferred.cancelled()):
-        assert len(json.dumps(json.dumps(state.model_dump(mode="json")))) < new.stored_size
+        assert size(stored(state)) < new.stored_size

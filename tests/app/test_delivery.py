@@ -6,24 +6,82 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.delivery.outcomes import Deferred, GaveUp, Posted, Rejected
-from shared.delivery.records import after_attempt
+from shared.business import NewBusiness, example
+from shared.delivery.outcomes import AttemptOutcome, Cancelled, Deferred, GaveUp, Posted, Rejected
+from shared.delivery.records import Delivery, Progress, after_attempt
 from shared.delivery.retries import retry_delay
 from shared.rest import ProblemDetails
 from shared.settings import DeliverySettings
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SETTINGS = DeliverySettings()
-STORED = {"id": "b-1", "registration_number": "HRB 1", "name": "Acme", "country": "DE"}
+DELIVERY = Delivery.of(NewBusiness.model_validate(example(1)), SETTINGS)
+PROBLEM = ProblemDetails(title="No", status=422)
+
+
+def after(
+    outcome: AttemptOutcome,
+    before: Progress | None = None,
+    *,
+    delivery: Delivery = DELIVERY,
+    now: datetime = START,
+    instance_id: str = "a",
+) -> Progress:
+    return after_attempt(outcome, delivery, before, started_at=START, now=now, instance_id=instance_id)
+
+
+def tried(attempt: int, *, may_be_stored: bool = False) -> Progress:
+    """How far a delivery is whose attempts were all deferred."""
+    return Progress(attempt=attempt, outcome=Deferred(reason="503", may_be_stored=may_be_stored))
+
+
+@pytest.mark.parametrize("outcome", [Posted(id="7", business=example(1)), Rejected(status=422, problem=PROBLEM)])
+def test_a_permanent_answer_ends_the_delivery(outcome: Posted | Rejected) -> None:
+    progress = after(outcome, tried(2))
+    assert (progress.outcome, progress.attempt, progress.next_attempt_at) == (outcome, 3, None)
 
 
 @pytest.mark.parametrize(
-    "outcome",
-    [Posted(id="b-1", business=STORED), Rejected(status=422, problem=ProblemDetails(title="No", status=422))],
+    ("outcomes", "may_be_stored"),
+    [
+        ([Deferred(reason="503"), Rejected(status=422)], False),
+        ([Deferred(reason="lost", may_be_stored=True), Rejected(status=422)], True),
+        ([Deferred(reason="lost", may_be_stored=True), Deferred(reason="503"), Rejected(status=422)], True),
+        ([Deferred(reason="503"), Deferred(reason="lost", may_be_stored=True), Rejected(status=422)], True),
+        ([Deferred(reason="lost", may_be_stored=True), Posted()], False),
+    ],
 )
-def test_a_permanent_answer_ends_the_delivery(outcome: Posted | Rejected) -> None:
-    progress = after_attempt(outcome, attempt=3, started_at=START, now=START, instance_id="a", settings=SETTINGS)
-    assert (progress.outcome, progress.attempt, progress.next_attempt_at) == (outcome, 3, None)
+def test_once_the_fate_of_an_attempt_is_unknown_only_a_yes_ends_the_doubt(
+    outcomes: list[AttemptOutcome], may_be_stored: bool
+) -> None:
+    progress = None
+    for outcome in outcomes:
+        progress = after(outcome, progress)
+    assert progress is not None
+    assert progress.may_be_stored is may_be_stored
+    assert getattr(progress.outcome, "may_be_stored", False) is may_be_stored
+    assert progress.outcome.outcome == outcomes[-1].outcome
+
+
+def test_the_doubt_outlives_the_end_of_a_delivery() -> None:
+    doubtful = DELIVERY.model_copy(update={"may_be_stored": True})
+    assert after(Rejected(status=422), delivery=doubtful).may_be_stored
+    assert after(Deferred(reason="503"), delivery=doubtful, now=START + timedelta(days=1)).may_be_stored
+    assert tried(1, may_be_stored=True).cancelled().outcome == Cancelled(reason="503", may_be_stored=True)
+
+
+def test_a_corrected_record_is_another_one_under_another_key_and_without_doubt() -> None:
+    other = Delivery.of(NewBusiness.model_validate(example(2)), SETTINGS)
+    corrected = DELIVERY.model_copy(update={"may_be_stored": True, "key": "k"}).corrected(other)
+    assert (corrected.record, corrected.may_be_stored) == (other.record, False)
+    assert corrected.attempt("x").idempotency_key == "k.1"
+    assert corrected.corrected(DELIVERY).attempt("x").idempotency_key == "k.2"
+
+
+def test_an_instance_that_an_operator_starts_again_under_another_id_uses_the_key_of_the_first() -> None:
+    started = DELIVERY.model_copy(update={"key": "first"})
+    assert {started.attempt(instance).idempotency_key for instance in ("first", "second")} == {"first"}
+    assert DELIVERY.attempt("a").idempotency_key == "a"  # begun before keys travelled with the input
 
 
 @pytest.mark.parametrize(
@@ -50,24 +108,16 @@ def test_the_delay_is_the_longer_of_backoff_and_retry_after(
 
 def test_deferred_before_the_deadline_is_tried_again() -> None:
     deferred = Deferred(reason="the API answered 503")
-    progress = after_attempt(
-        deferred, attempt=1, started_at=START, now=START + timedelta(hours=1), instance_id="a", settings=SETTINGS
-    )
+    progress = after(deferred, now=START + timedelta(hours=1))
     assert progress.outcome == deferred
     assert progress.next_attempt_at is not None
     assert progress.next_attempt_at > START + timedelta(hours=1)
 
 
-def test_at_the_deadline_the_delivery_is_given_up_with_the_last_reason() -> None:
-    progress = after_attempt(
-        Deferred(reason="the API answered 503"),
-        attempt=99,
-        started_at=START,
-        now=START + timedelta(hours=24),
-        instance_id="a",
-        settings=SETTINGS,
-    )
-    assert progress.outcome == GaveUp(reason="the API answered 503")
+def test_at_the_deadline_the_delivery_is_given_up_with_all_that_is_known_of_the_last_attempt() -> None:
+    last = Deferred(reason="503", retry_after=9.0, problem=PROBLEM, truncated=True, may_be_stored=True)
+    progress = after(last, tried(98), now=START + timedelta(hours=24))
+    assert progress.outcome == GaveUp(reason="503", problem=PROBLEM, truncated=True, may_be_stored=True)
     assert progress.next_attempt_at is None
 
 
@@ -82,14 +132,7 @@ def test_every_next_attempt_lies_between_now_and_the_deadline_and_a_replay_compu
 ) -> None:
     now = START + timedelta(seconds=elapsed)
     first, replayed = (
-        after_attempt(
-            Deferred(reason="x", retry_after=retry_after),
-            attempt=attempt,
-            started_at=START,
-            now=now,
-            instance_id=instance_id,
-            settings=SETTINGS,
-        )
+        after(Deferred(reason="x", retry_after=retry_after), tried(attempt), now=now, instance_id=instance_id)
         for _ in range(2)
     )
     assert first == replayed

@@ -1,20 +1,23 @@
 """Starting an operation once however often it is asked for, and telling what has become of it."""
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from shared.business import NewBusiness
+from shared.business import NewBusiness, example
 from shared.delivery.batches import Batch
 from shared.delivery.records import Delivery
 from shared.operations.problems import RequestError
 from shared.operations.resource import Operations
+from shared.operations.status import input_of
 from shared.settings import DeliverySettings
 
 from .task_hub import RuntimeStatus, Status, TaskHub
 
-FIRST = Delivery.of(NewBusiness(registration_number="HRB 1", name="Acme", country="DE"), DeliverySettings())
-OTHER = Delivery.of(NewBusiness(registration_number="HRB 2", name="Acme", country="DE"), DeliverySettings())
+FIRST = Delivery.of(NewBusiness.model_validate(example(1)), DeliverySettings())
+OTHER = Delivery.of(NewBusiness.model_validate(example(2)), DeliverySettings())
 POSTED = {"attempt": 2, "outcome": {"outcome": "posted", "id": "b-1", "business": {**FIRST.record, "id": "b-1"}}}
 DEFERRED = {
     "attempt": 1,
@@ -50,7 +53,7 @@ async def test_of_two_requests_at_the_same_instant_the_second_finds_the_first() 
         await operations.start("abc", OTHER)
 
 
-BATCH = Batch.of([NewBusiness(registration_number="HRB 1", name="Acme", country="DE")] * 100, DeliverySettings())
+BATCH = Batch.of([NewBusiness.model_validate(example(1))] * 100, DeliverySettings())
 
 
 @pytest.mark.parametrize(("spare", "started"), [(0, True), (-1, False)])
@@ -124,3 +127,120 @@ async def test_instances_of_other_orchestrators_are_not_shown() -> None:
     hub = TaskHub({"abc": Status("abc", name="SomethingElse")})
     with pytest.raises(RequestError):
         await Operations(hub).get("abc")
+
+
+# Doubt: the API may have a record that was not posted
+
+
+def ended(
+    outcome: dict[str, Any] | None,
+    runtime_status: RuntimeStatus = RuntimeStatus.Completed,
+    *,
+    earlier_doubt: bool = False,
+) -> TaskHub:
+    """A task hub with a delivery of `FIRST`, `abc`, that has ended so."""
+    hub, progress = TaskHub(), {"attempt": 3, "outcome": outcome} if outcome else None
+    output = progress if runtime_status is RuntimeStatus.Completed else "because"
+    delivery = FIRST.model_copy(update={"key": "first", "may_be_stored": earlier_doubt})
+    hub.add(Status("abc", None, runtime_status, progress, output), delivery.model_dump(mode="json"))
+    return hub
+
+
+REJECTED: dict[str, Any] = {"outcome": "rejected", "status": 422, "problem": {"title": "No"}}
+GAVE_UP = {"outcome": "gave_up", "reason": "503"}
+CANCELLED = {"outcome": "cancelled", "reason": "503"}
+TAKEN = {"outcome": "posted", "id": "7"}
+IN_DOUBT = {"may_be_stored": True}
+
+
+@pytest.mark.parametrize(
+    ("hub", "may_be_stored"),
+    [
+        (ended(REJECTED), False),
+        (ended(REJECTED | IN_DOUBT), True),
+        (ended(GAVE_UP), False),
+        (ended(GAVE_UP | IN_DOUBT), True),
+        (ended(CANCELLED), False),
+        (ended(CANCELLED | IN_DOUBT), True),
+        (ended(None, RuntimeStatus.Failed), True),
+        (ended({"outcome": "deferred", "reason": "503"}, RuntimeStatus.Terminated), True),
+    ],
+)
+async def test_a_corrected_record_is_sent_only_if_the_first_is_certainly_not_stored(
+    hub: TaskHub, may_be_stored: bool
+) -> None:
+    operations = Operations(hub)
+    assert (await operations.get("abc")).may_be_stored is may_be_stored
+    before = hub.instances["abc"]
+    if may_be_stored:
+        with pytest.raises(RequestError, match="may have stored the record") as raised:
+            await operations.retry("abc", OTHER)
+        assert (raised.value.status, hub.instances["abc"]) == (409, before)
+        retried = await operations.retry("abc", OTHER, not_stored=True)
+    else:
+        retried = await operations.retry("abc", OTHER)
+    assert (retried.state, retried.may_be_stored) == ("pending", False)
+    delivery = Delivery.model_validate(input_of(hub.instances["abc"]))
+    assert (delivery.record, delivery.may_be_stored) == (OTHER.record, False)
+    assert delivery.attempt("abc").idempotency_key == "first.1"
+
+
+@pytest.mark.parametrize("corrected", [None, FIRST])
+@pytest.mark.parametrize(
+    ("hub", "not_stored", "may_be_stored"),
+    [
+        (ended(REJECTED), False, False),
+        (ended(REJECTED | IN_DOUBT), False, True),
+        (ended(REJECTED | IN_DOUBT), True, False),
+        (ended(REJECTED, earlier_doubt=True), False, True),
+        (ended(None, RuntimeStatus.Failed), False, True),
+    ],
+)
+async def test_the_same_record_is_sent_again_under_its_key_and_with_its_doubt(
+    corrected: Delivery | None, hub: TaskHub, not_stored: bool, may_be_stored: bool
+) -> None:
+    before = replace(hub.instances["abc"])
+    retried = await Operations(hub).retry("abc", corrected, not_stored=not_stored)
+    assert retried.may_be_stored is may_be_stored
+    delivery = Delivery.model_validate(input_of(hub.instances["abc"]))
+    assert (delivery.record, delivery.may_be_stored) == (FIRST.record, may_be_stored)
+    assert delivery.attempt("abc").idempotency_key == "first"
+    hub.instances["abc"] = before
+
+
+async def test_a_record_whose_answer_was_read_is_never_sent_again() -> None:
+    for not_stored in (False, True):
+        with pytest.raises(RequestError, match="only a delivery that ended unposted"):
+            await Operations(ended(TAKEN)).retry("abc", None, not_stored=not_stored)
+
+
+async def test_what_a_gateway_seems_to_have_answered_is_sent_again_if_the_caller_knows_that_it_is_not_stored() -> None:
+    operations = Operations(ended({"outcome": "posted", "warning": "200: expected JSON, got text/html"}))
+    with pytest.raises(RequestError, match="only a delivery that ended unposted"):
+        await operations.retry("abc", None)
+    assert (await operations.retry("abc", None, not_stored=True)).state == "pending"
+
+
+async def test_the_key_of_a_started_operation_travels_in_its_input() -> None:
+    hub = TaskHub()
+    await Operations(hub).start("abc", FIRST)
+    await Operations(hub).start("def", BATCH)
+    assert Delivery.model_validate(input_of(hub.instances["abc"])).attempt("other").idempotency_key == "abc"
+    batch = Batch.model_validate(input_of(hub.instances["def"]))
+    (_, section), *_ = batch.sections("other")
+    assert section.attempt(section.items[0]).idempotency_key == "def-0"
+
+
+async def test_operations_with_warnings_can_be_told_from_others() -> None:
+    hub = ended(TAKEN)
+    warned = {"attempt": 1, "outcome": {"outcome": "posted", "warning": "204: expected JSON, the body is empty"}}
+    hub.add(Status("def", None, RuntimeStatus.Completed, warned, warned))
+    progress = {"tally": {"total": 2, "posted": 2}, "round": 1, "rate": 0.0}
+    for name, warnings in (("ghi", 1), ("jkl", 0)):
+        hub.add(
+            Status(name, None, RuntimeStatus.Completed, {**progress, "warnings": warnings}, {}, "PostBatchOrchestrator")
+        )
+    since = datetime(2025, 1, 1, tzinfo=UTC)
+    page = await Operations(hub).list(since=since, warning=True)
+    assert {operation.id for operation in page.operations} == {"def", "ghi"}
+    assert len((await Operations(hub).list(since=since)).operations) == 4

@@ -142,6 +142,37 @@ def test_a_bug_in_the_activity_defers_the_record() -> None:
     state = history.replay()
     assert not state["isDone"]
     assert state["customStatus"]["outcome"]["outcome"] == "deferred"
+    assert state["customStatus"]["outcome"]["may_be_stored"]  # it may have failed after the API had answered
+
+
+def test_a_refusal_after_an_attempt_of_unknown_fate_is_reported_with_the_doubt() -> None:
+    history = History()
+    history.activity(0, {**DEFERRED, "may_be_stored": True})
+    history.timer(1, "2026-01-01T00:00:06.000000Z")
+    history.activity(2, REJECTED)
+    outcome = history.replay()["output"]["outcome"]
+    assert (outcome["outcome"], outcome["may_be_stored"]) == ("rejected", True)
+
+
+def test_an_instance_started_again_under_another_id_uses_the_key_of_the_first() -> None:
+    (action,) = actions_of(History(key="first").replay())
+    assert json.loads(action["input"])["idempotency_key"] == "first"
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        {**REJECTED, "problem": {"title": "No", "detail": "\u6f22" * 9000}},
+        {**DEFERRED, "reason": "because " * 2000},
+        {**POSTED, "business": {"name": "a" * 9000}, "warning": "b" * 9000},
+    ],
+)
+def test_what_an_earlier_version_of_the_activity_returned_does_not_burst_the_custom_status(
+    outcome: dict[str, Any],
+) -> None:
+    history = History()
+    history.activity(0, outcome)
+    assert history.replay()["customStatus"]["outcome"]["truncated"]
 
 
 def test_after_the_deadline_the_record_is_given_up_with_the_last_reason() -> None:
@@ -151,7 +182,8 @@ def test_after_the_deadline_the_record_is_given_up_with_the_last_reason() -> Non
     history.activity(2, DEFERRED)
     state = history.replay()
     assert state["isDone"]
-    assert state["output"]["outcome"] == {"outcome": "gave_up", "reason": "the API answered 503"}
+    gave_up = state["output"]["outcome"]
+    assert (gave_up["outcome"], gave_up["reason"]) == ("gave_up", "the API answered 503")
 
 
 def section(total: int, parallelism: int = 20) -> History:

@@ -25,14 +25,20 @@ DUE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 TOKEN_REASON = "access token: invalid_client: the secret has expired"
 
 POSTED = Progress(attempt=1, outcome=Posted(id="b-1", business={"id": "b-1", "name": "Acme"}))
-DEFERRED = Progress(attempt=2, outcome=Deferred(reason="HTTP 503"), next_attempt_at=DUE)
+DEFERRED = Progress(attempt=2, outcome=Deferred(reason="HTTP 503", may_be_stored=True), next_attempt_at=DUE)
 NO_TOKEN = Progress(attempt=3, outcome=Deferred(reason=TOKEN_REASON), next_attempt_at=DUE)
 GAVE_UP = Progress(attempt=99, outcome=GaveUp(reason="HTTP 503"))
 GAVE_UP_WITHOUT_TOKEN = Progress(attempt=99, outcome=GaveUp(reason=TOKEN_REASON))
 REJECTED = Progress(attempt=1, outcome=Rejected(status=422, problem=ProblemDetails(title="Unprocessable")))
 CANCELLED = Progress(attempt=2, outcome=Cancelled(reason="HTTP 503"))
 BATCH_DEFERRED = BatchProgress(
-    tally=Tally(total=500, posted=480, deferred=20), round=1, rate=12.5, next_round_at=DUE, section=None
+    tally=Tally(total=500, posted=480, deferred=20),
+    warnings=3,
+    may_be_stored=2,
+    round=1,
+    rate=12.5,
+    next_round_at=DUE,
+    section=None,
 )
 BATCH_NO_TOKEN = BATCH_DEFERRED.model_copy(update={"reason": TOKEN_REASON})
 BATCH_GAVE_UP = BatchProgress(tally=Tally(total=500, posted=498, gave_up=2), round=9, rate=0.1)
@@ -95,7 +101,7 @@ def patterns(query: str) -> list[str]:
 @pytest.fixture
 def queries(bicep: dict[str, Any]) -> dict[str, str]:
     variables = bicep["modules/alerts.bicep"]["variables"]
-    return {name: variables[name]["value"] for name in ("gaveUp", "deferredTooLong", "tokenFailures")}
+    return {name: variables[name]["value"] for name in ("gaveUp", "deferredTooLong", "tokenFailures", "unreadable")}
 
 
 def matched(pattern: str) -> list[Progress | BatchProgress]:
@@ -131,7 +137,7 @@ def test_the_queries_for_operators_recognize_the_same_lines(root: Path) -> None:
     ("answer", "status"), [(httpx.Response(201), "201"), (httpx.Response(503), "503"), (None, "none")]
 )
 async def test_the_query_for_the_speed_of_the_api_reads_status_and_time_from_the_line_of_an_attempt(
-    answer: httpx.Response | None, status: str, root: Path, monkeypatch: pytest.MonkeyPatch
+    answer: httpx.Response | None, status: str, root: Path, queries: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def api(request: httpx.Request) -> httpx.Response:
         if answer is None:
@@ -143,7 +149,11 @@ async def test_the_query_for_the_speed_of_the_api_reads_status_and_time_from_the
     for key in ("3f2a00000000-12", "3f2a00000000.1"):
         with Lines.of("post_business") as lines:
             await post_record(Attempt(record={}, idempotency_key=key), clock=iter([1.0, 1.25]).__next__)
-        (said,) = lines.said
+        said, *warnings = lines.said
+        assert [re.search(patterns(queries["unreadable"])[0], line) is not None for line in lines.said] == (
+            [False, True] if warnings else [False]
+        )
+        assert bool(warnings) is (status == "201")  # an answer without the record
         query = (root / "docs/operations.md").read_text().partition("6. How fast")[2].partition("```\n\n")[0]
         (pattern,) = patterns(query)
         assert re.search(pattern, said)
@@ -182,5 +192,5 @@ def test_the_warning_of_a_failed_renewal_is_recognized(queries: dict[str, str]) 
 def test_operators_find_every_alert_explained(root: Path) -> None:
     headings = re.findall(r"^#+ (.+)$", (root / "docs/operations.md").read_text(), re.MULTILINE)
     named = re.findall(r'docs/operations\.md, "(.+)"', (root / "infra/modules/alerts.bicep").read_text())
-    assert len(named) == 6
+    assert len(named) == 7
     assert set(named) <= set(headings)
