@@ -45,9 +45,9 @@ def bounded[T: BaseModel](outcome: T, limit: int) -> T:
         if fitted is not _NOTHING and (name != "business" or fitted == value):
             kept[name] = fitted
             room -= size(fitted) + len(name) + _PUNCTUATION
-    return type(outcome).model_validate(
-        {**members, **kept, "truncated": members["truncated"] or kept != told or not texts.items() <= members.items()}
-    )
+    if kept != told or not texts.items() <= members.items():
+        members["truncated"] = True
+    return type(outcome).model_validate(members | kept)
 
 
 def _storable(value: Any) -> Any:

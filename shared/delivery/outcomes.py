@@ -12,12 +12,12 @@ class _Outcome(BaseModel):
     """Attributes of all outcomes.
 
     Attributes:
-        truncated: Whether more was answered than is kept (`bounds`).
+        truncated: True if more was answered than is kept (`bounds`).
     """
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
-    truncated: bool = False
+    truncated: Literal[True] | None = None
 
 
 class Posted(_Outcome):
