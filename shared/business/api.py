@@ -9,16 +9,19 @@ from shared.wiring import client_options
 
 from .models import Business, NewBusiness, Record
 
+COLLECTION = "/businesses"
+"""The path of the records, below the base URL of the API."""
+
 
 class BusinessApi(ApiClient):
     """The protected API, one method an endpoint."""
 
-    @get("/businesses/{business_id}")
+    @get(COLLECTION + "/{business_id}")
     async def get_business(self, business_id: str) -> ApiResponse[Business]:
         """The record with this id."""
         ...
 
-    @post("/businesses")
+    @post(COLLECTION)
     async def post_business(
         self,
         # A record that was accepted before goes out as it is, also if the model has changed since.
