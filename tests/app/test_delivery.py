@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.business import assigned, example
 from shared.delivery.outcomes import Deferred, GaveUp, Posted, Rejected
 from shared.delivery.records import after_attempt
 from shared.delivery.retries import retry_delay
@@ -14,7 +15,7 @@ from shared.settings import DeliverySettings
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SETTINGS = DeliverySettings()
-STORED = {"id": "b-1", "registration_number": "HRB 1", "name": "Acme", "country": "DE"}
+STORED = assigned(1) | example()
 
 
 @pytest.mark.parametrize(

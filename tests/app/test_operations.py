@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from shared.business import NewBusiness
+from shared.business import NewBusiness, assigned, example
 from shared.delivery.batches import Batch
 from shared.delivery.records import Delivery
 from shared.operations.problems import RequestError
@@ -13,9 +13,9 @@ from shared.settings import DeliverySettings
 
 from .task_hub import RuntimeStatus, Status, TaskHub
 
-FIRST = Delivery.of(NewBusiness(registration_number="HRB 1", name="Acme", country="DE"), DeliverySettings())
-OTHER = Delivery.of(NewBusiness(registration_number="HRB 2", name="Acme", country="DE"), DeliverySettings())
-POSTED = {"attempt": 2, "outcome": {"outcome": "posted", "id": "b-1", "business": {**FIRST.record, "id": "b-1"}}}
+FIRST = Delivery.of(NewBusiness.model_validate(example(1)), DeliverySettings())
+OTHER = Delivery.of(NewBusiness.model_validate(example(2)), DeliverySettings())
+POSTED = {"attempt": 2, "outcome": {"outcome": "posted", "id": "b-1", "business": assigned(1) | FIRST.record}}
 DEFERRED = {
     "attempt": 1,
     "outcome": {"outcome": "deferred", "reason": "the API answered 503"},
@@ -50,7 +50,7 @@ async def test_of_two_requests_at_the_same_instant_the_second_finds_the_first() 
         await operations.start("abc", OTHER)
 
 
-BATCH = Batch.of([NewBusiness(registration_number="HRB 1", name="Acme", country="DE")] * 100, DeliverySettings())
+BATCH = Batch.of([NewBusiness.model_validate(example(1))] * 100, DeliverySettings())
 
 
 @pytest.mark.parametrize(("spare", "started"), [(0, True), (-1, False)])

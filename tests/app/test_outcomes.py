@@ -9,14 +9,15 @@ from aiohttp import web
 
 from dev.sandbox.serving import serve
 from shared.access_tokens import TokenError
-from shared.business import BusinessApi
+from shared.business import COLLECTION, BusinessApi, assigned, example
 from shared.delivery.attempts import Attempt, post_record
 from shared.delivery.outcomes import AttemptOutcome, Deferred, Posted, Rejected
 from shared.rest import ClientOptions
 from shared.settings import SettingsError
 
-RECORD = {"registration_number": "HRB 1", "name": "Acme", "country": "DE"}
-STORED = {**RECORD, "id": "b-1"}
+RECORD = example(1)
+STORED = assigned(1) | RECORD
+ID = str(next(iter(assigned(1).values())))
 ATTEMPT = Attempt(record=RECORD, idempotency_key="key-1")
 
 
@@ -69,7 +70,7 @@ def attempt(scripted: tuple[ScriptedApi, str], monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("status", [200, 201])
 async def test_an_accepted_record_is_posted(attempt: Callable[..., Any], status: int) -> None:
-    assert await attempt(status=status, body=STORED) == Posted(id="b-1", business=STORED)
+    assert await attempt(status=status, body=STORED) == Posted(id=ID, business=STORED)
 
 
 async def test_a_record_that_an_earlier_attempt_brought_is_posted_and_counts_as_replayed(
@@ -143,15 +144,15 @@ async def test_a_409_for_a_record_that_is_there_is_posted(
 ) -> None:
     api, _ = scripted
     api.get = {"body": STORED}
-    outcome = await attempt(status=409, headers={"Location": "/businesses/b-1"})
-    assert outcome == Posted(id="b-1", business=STORED, replayed=True)
-    assert [request.path for request in api.requests] == ["/businesses", "/businesses/b-1"]
+    outcome = await attempt(status=409, headers={"Location": f"{COLLECTION}/{ID}"})
+    assert outcome == Posted(id=ID, business=STORED, replayed=True)
+    assert [request.path for request in api.requests] == [COLLECTION, f"{COLLECTION}/{ID}"]
 
 
 async def test_a_409_for_another_record_rejects(scripted: tuple[ScriptedApi, str], attempt: Callable[..., Any]) -> None:
     api, _ = scripted
-    api.get = {"body": {**STORED, "name": "Somebody else"}}
-    outcome = await attempt(status=409, headers={"Location": "/businesses/b-1"})
+    api.get = {"body": assigned(1) | example(2)}
+    outcome = await attempt(status=409, headers={"Location": f"{COLLECTION}/{ID}"})
     assert isinstance(outcome, Rejected)
     assert outcome.status == 409
 
@@ -161,7 +162,7 @@ async def test_a_409_whose_record_cannot_be_looked_up_now_defers(
 ) -> None:
     api, _ = scripted
     api.get = {"status": 503}
-    assert isinstance(await attempt(status=409, headers={"Location": "/businesses/b-1"}), Deferred)
+    assert isinstance(await attempt(status=409, headers={"Location": f"{COLLECTION}/{ID}"}), Deferred)
 
 
 async def test_a_409_while_an_earlier_attempt_is_under_way_defers(attempt: Callable[..., Any]) -> None:
