@@ -1,11 +1,10 @@
 """Posts the example records through the whole app and shows what becomes of each: `make demo`.
 
 Starts the sandbox API and the embedded host on free loopback ports, with state in a temporary folder, and goes through
-the front door only: the app's HTTP triggers. Exits 0 if every record ended as `businesses.json` says that it should.
+the front door only: the app's HTTP triggers. Exits 0 if every record ended as its case says that it should.
 """
 
 import asyncio
-import json
 import sys
 import tempfile
 import time
@@ -19,23 +18,49 @@ from rich.live import Live
 from rich.table import Table
 
 from dev.processes import HostStartError, embedded_host, no_settings
-from dev.sandbox.api import SandboxOptions, app_environment, create_app
+from dev.sandbox.api import app_environment, create_app
 from dev.sandbox.serving import serve
+from dev.stand_in import STAND_IN
+from shared.business import NATURAL_KEY, Record, example
 
 _APP = Path(__file__).parent.parent
-_EXAMPLES = Path(__file__).with_name("businesses.json")
 _TIME_LIMIT = 60.0
 _POLL_SECONDS = 0.25
 _FINISHED = {"posted": "green", "rejected": "yellow", "gave_up": "red", "failed": "red", "cancelled": "red"}
 
 
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What a record shows, the fault that it meets at the sandbox, and how it ends."""
+
+    shows: str
+    fault: dict[str, Any]
+    ends_as: str
+
+
+_REFUSAL = {"title": "Unprocessable Content", "detail": "The API refuses this record."}
+CASES = (
+    Case("accepted at once", {}, "posted"),
+    Case("accepted after a 503", {"status": 503}, "posted"),
+    Case("accepted after a 429 with Retry-After", {"status": 429, "retry_after": 3}, "posted"),
+    Case("stored, but the connection broke before the answer", {"drop": "after"}, "posted"),
+    Case("refused for good, the API says why", {"status": 422, "body": _REFUSAL, "always": True}, "rejected"),
+)
+
+
 @dataclass
 class Delivery:
-    """One example on its way: what is sent, and what the app last said of it."""
+    """A record on its way: what is sent, and what the app last said of it."""
 
-    example: dict[str, Any]
+    case: Case
+    record: Record
     location: str = ""
     operation: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """By which people know the record."""
+        return str(self.record[NATURAL_KEY])
 
     @property
     def state(self) -> str:
@@ -44,29 +69,27 @@ class Delivery:
 
     @property
     def as_expected(self) -> bool:
-        """Whether the record has ended as the example says."""
-        return bool(self.state == self.example["ends_as"])
+        """Whether the record has ended as its case says."""
+        return self.state == self.case.ends_as
 
     def row(self) -> tuple[str, str, str, str]:
         """Name, state, attempts and the rest of the story."""
         outcome = self.operation.get("outcome") or {}
         match self.state:
             case "posted":
-                story = f"id {outcome['business']['id']}"
+                story = f"id {outcome['id']}"
             case "rejected":
-                problem = outcome["problem"]
-                errors = "; ".join(f"{error['field']}: {error['detail']}" for error in problem.get("errors", []))
-                story = f"{outcome['status']} {problem['detail']} {errors}"
+                story = f"{outcome['status']} {outcome['problem']['detail']}"
             case "deferred" | "gave_up":
                 story = outcome["reason"].partition(": ")[2]
             case _:
                 story = ""
-        return self.example["business"]["name"], self.state, str(self.operation.get("attempt", 0)), story
+        return self.name, self.state, str(self.operation.get("attempt", 0)), story
 
 
 async def follow(delivery: Delivery, app: httpx.AsyncClient) -> None:
     """Hand one record to the app, then look at its operation until that is finished."""
-    response = await app.post("/api/businesses", json=delivery.example["business"])
+    response = await app.post("/api/businesses", json=delivery.record)
     response.raise_for_status()
     delivery.location = response.headers["Location"]
     while delivery.state not in _FINISHED:
@@ -97,7 +120,7 @@ async def follow_all(deliveries: list[Delivery], app_url: str, console: Console)
 def table(deliveries: list[Delivery]) -> Table:
     """Draw where each record is."""
     drawing = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for title in ("Business", "State", "Attempt", ""):
+    for title in ("Record", "State", "Attempt", ""):
         drawing.add_column(title, no_wrap=title != "")
     for delivery in deliveries:
         name, state, attempt, story = delivery.row()
@@ -108,9 +131,9 @@ def table(deliveries: list[Delivery]) -> Table:
 def main() -> int:
     """Run the demo; returns the exit status."""
     console = Console()
-    deliveries = [Delivery(example) for example in json.loads(_EXAMPLES.read_text(encoding="utf-8"))]
-    faults = {d.example["business"]["registration_number"]: d.example["faults"] for d in deliveries}
-    with tempfile.TemporaryDirectory() as folder, serve(create_app(SandboxOptions())) as api_url:
+    deliveries = [Delivery(case, example(number)) for number, case in enumerate(CASES, 1001)]
+    faults = {delivery.name: [delivery.case.fault] for delivery in deliveries}
+    with tempfile.TemporaryDirectory() as folder, serve(create_app(STAND_IN)) as api_url:
         httpx.post(f"{api_url}/faults", json={"records": faults}).raise_for_status()
         # What this shell or local.settings.json holds for a real API must not reach the demo.
         settings = no_settings(_APP) | app_environment(api_url) | {"DELIVERY_FIRST_DELAY": "1"}
@@ -129,10 +152,10 @@ def main() -> int:
     console.print()
     for delivery in deliveries:
         name, state, attempt, _ = delivery.row()
-        verdict = "as expected" if delivery.as_expected else f"[red]expected {delivery.example['ends_as']}[/]"
+        verdict = "as expected" if delivery.as_expected else f"[red]expected {delivery.case.ends_as}[/]"
         attempts = f"{attempt} attempt{'' if attempt == '1' else 's'}"
         console.print(
-            f"  {name}: {delivery.example['shows']}: {state} after {attempts}, {verdict}",
+            f"  {name}: {delivery.case.shows}: {state} after {attempts}, {verdict}",
             highlight=False,
             soft_wrap=True,
         )

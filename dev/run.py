@@ -5,17 +5,22 @@ API at all, or name the sandbox; with the settings of a real API in `local.setti
 """
 
 import contextlib
+import json
 import os
+import secrets
+import shlex
 import signal
 import subprocess
 import sys
-import uuid
+from dataclasses import replace
 from pathlib import Path
 
 from dev.processes import ANNOUNCEMENT
-from dev.sandbox.api import DEFAULT_PORT, SandboxOptions, app_environment, create_app
+from dev.sandbox.api import DEFAULT_PORT, app_environment, create_app
 from dev.sandbox.serving import LOOPBACK, serve
+from dev.stand_in import STAND_IN
 from devhost.settings import SettingsError, read_local_settings
+from shared.business import example
 from shared.operations.requests import read_operation_id
 
 _APP = Path(__file__).parent.parent
@@ -37,7 +42,7 @@ def main() -> int:
         if on_sandbox:
             _STATE.mkdir(exist_ok=True)
             try:
-                running.enter_context(serve(create_app(SandboxOptions(state=_STATE / "sandbox.db")), DEFAULT_PORT))
+                running.enter_context(serve(create_app(replace(STAND_IN, state=_STATE / "sandbox.db")), DEFAULT_PORT))
             except OSError:
                 print(f"Port {DEFAULT_PORT} is taken: the sandbox API needs it.", file=sys.stderr)
                 return 2
@@ -46,15 +51,16 @@ def main() -> int:
         return run_host(environment, _STATE / ("sandbox-state.db" if on_sandbox else "state.db"))
 
 
-def try_it(idempotency_key: str) -> str:
-    """Three curl lines that work as they are: the key says which operation the first one will start."""
+def try_it(number: int) -> str:
+    """Three curl lines that work as they are: the number says which record the first one posts, under which key."""
+    key, record = f"try-{number}", shlex.quote(json.dumps(example(number), ensure_ascii=False))
     return f"""
 Try it, in another terminal:
 
-  curl -i {_BUSINESSES} -H 'Content-Type: application/json' -H 'Idempotency-Key: {idempotency_key}' \\
-    -d '{{"registration_number": "HRB {idempotency_key}", "name": "Acme GmbH", "country": "DE"}}'
-  curl -i {_BUSINESSES}/operations/{read_operation_id(idempotency_key)}
-  curl -i {_BUSINESSES} -H 'Content-Type: application/json' -d '{{"name": "", "country": "Germany"}}'
+  curl -i {_BUSINESSES} -H 'Content-Type: application/json' -H 'Idempotency-Key: {key}' \\
+    -d {record}
+  curl -i {_BUSINESSES}/operations/{read_operation_id(key)}
+  curl -i {_BUSINESSES} -H 'Content-Type: application/json' -d '{{}}'
 
 Or look at http://{LOOPBACK}:{_PORT}/
 """
@@ -78,7 +84,7 @@ def run_host(environment: dict[str, str], state: Path) -> int:
             for line in host.stdout:
                 print(line, end="", flush=True)
                 if ANNOUNCEMENT in line:
-                    print(try_it(idempotency_key=uuid.uuid4().hex[:8]), flush=True)
+                    print(try_it(1 + secrets.randbelow(10**9)), flush=True)
         except KeyboardInterrupt:
             host.send_signal(signal.SIGINT)
         return host.wait()

@@ -23,6 +23,8 @@ import httpx
 from dev.processes import CommandHost, HostStartError, no_settings
 from dev.sandbox.api import app_environment, create_app
 from dev.sandbox.serving import serve
+from dev.stand_in import STAND_IN
+from shared.business import example
 
 _APP = Path(__file__).parent.parent
 _SINGLES = 20
@@ -69,21 +71,16 @@ def stored(api: str, number: int) -> None:
         time.sleep(0.02)
 
 
-def record(number: int) -> dict[str, str]:
-    """A record with a registration number of its own."""
-    return {"registration_number": f"HRB {number}", "name": "Acme GmbH", "country": "DE"}
-
-
 def measure(log: Path, url: str, api: str) -> None:
     """Post records through the app at `url`, and print what they cost."""
 
     def post_singles() -> None:
         for number in range(_SINGLES):
-            httpx.post(f"{url}/api/businesses", json=record(number)).raise_for_status()
+            httpx.post(f"{url}/api/businesses", json=example(1 + number)).raise_for_status()
             stored(api, number + 1)
 
     def post_batch() -> None:
-        records = [record(_SINGLES + number) for number in range(_BATCH)]
+        records = [example(1 + _SINGLES + number) for number in range(_BATCH)]
         httpx.post(f"{url}/api/businesses/batch", json=records, timeout=60).raise_for_status()
         stored(api, _SINGLES + _BATCH)
 
@@ -107,7 +104,7 @@ def main() -> int:
     if not arguments.log.is_file():
         parser.error(f"expected a file that Azurite writes to, got {arguments.log}")
     hub = {"AzureFunctionsJobHost__extensions__durableTask__hubName": f"Count{uuid.uuid4().hex[:12]}"}
-    with tempfile.TemporaryDirectory() as folder, serve(create_app()) as api:
+    with tempfile.TemporaryDirectory() as folder, serve(create_app(STAND_IN)) as api:
         settings = no_settings(_APP) | app_environment(api) | hub
         try:
             host = CommandHost(arguments.host, settings, Path(folder) / "host.log")

@@ -1,14 +1,20 @@
 """The sandbox API as tests use it, and records for it."""
 
 import itertools
-import uuid
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 
-type NewRecord = Callable[[], dict[str, Any]]
+from shared.business import NATURAL_KEY, Record, example
+
+type NewRecord = Callable[[], Record]
+
+PROBLEM = {"type": "about:blank", "title": "Refused", "status": 422, "errors": [{"field": NATURAL_KEY, "detail": "no"}]}
+REFUSED = {"status": 422, "body": PROBLEM}
+"""A step of faults: the API refuses the record for good."""
 
 
 @dataclass
@@ -32,6 +38,16 @@ class Sandbox:
 
 
 def record_maker() -> NewRecord:
-    """A function that makes records, each with a registration number that no other has, here or elsewhere."""
-    series, numbers = uuid.uuid4().hex[:12], itertools.count(1)
-    return lambda: {"registration_number": f"HRB {series} {next(numbers)}", "name": "Acme GmbH", "country": "DE"}
+    """A function that makes records, none of which there has been before, here or elsewhere."""
+    numbers = itertools.count(1 + secrets.randbelow(10**9) * 10**6)
+    return lambda: example(next(numbers))
+
+
+def key_of(record: Record) -> str:
+    """The natural key of a record, as text: faults are planted under it."""
+    return str(record[NATURAL_KEY])
+
+
+def invalid(**added: Any) -> Record:
+    """A record of which a required member is missing, with others added."""
+    return {name: value for name, value in example().items() if name != NATURAL_KEY} | added

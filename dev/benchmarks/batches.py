@@ -1,24 +1,26 @@
 """What does a record cost that goes through the whole app: trigger, orchestrator, activity, access token, API?"""
 
 import asyncio
+import itertools
 import sqlite3
 import statistics
 import tempfile
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import httpx
 
 from dev.benchmarks.measuring import Figures, Plan, Target, interleaved, keep_in_flight
 from dev.benchmarks.page import Section, table
 from dev.benchmarks.servers import RunningApp, running_app
+from shared.business import example
 
 _TIME, _RATE, _COST = "time, s", "records per second, 1/s", "cost of a record, ms"
 _MEMORY, _GROWTH = "peak memory of the host, MiB", "of it for the batch, MiB"
 _EVENTS, _LARGEST, _HISTORY = "history events", "largest history, kB", "history for each record, kB"
 _WARM_UP = 20
+_numbers = itertools.count(1)
 
 
 def answer(plan: Plan) -> Section:
@@ -46,7 +48,7 @@ async def _measure_singles(app: RunningApp, count: int, figures: Figures) -> Non
     async with httpx.AsyncClient(base_url=app.host.url, timeout=60) as caller:
 
         async def call() -> None:
-            (await caller.post("/api/businesses", json=_record(0))).raise_for_status()
+            (await caller.post("/api/businesses", json=example(next(_numbers)))).raise_for_status()
 
         start = time.perf_counter()
         await keep_in_flight(16, call, range(count))
@@ -76,14 +78,10 @@ def _measure_batch(plan: Plan, state: Path, size: int, figures: Figures) -> None
     figures.add(subject, _HISTORY, sum(length for _, length in histories) / size / 1e3)
 
 
-def _record(number: int) -> dict[str, Any]:
-    return {"registration_number": f"HRB {time.monotonic_ns()}-{number}", "name": "Acme GmbH", "country": "DE"}
-
-
 def _run_batch(app: RunningApp, size: int) -> tuple[float, str]:
     """Hand in a batch; returns the seconds until the operation is completed, and its id."""
     wanted = app.stored() + size
-    records = [_record(number) for number in range(size)]
+    records = [example(next(_numbers)) for _ in range(size)]
     start = time.perf_counter()
     response = app.caller.post("/api/businesses/batch", json=records).raise_for_status()
     app.wait_until_stored(wanted)

@@ -15,6 +15,7 @@ from pathlib import Path
 from dev.benchmarks.measuring import Figures, Plan, Target, interleaved
 from dev.benchmarks.page import Section, table
 from dev.benchmarks.servers import PROJECT, running_app
+from shared.business import example
 
 _TIME, _MODULES = "import time, ms", "modules"
 _ON_TOP, _SELF_TIME, _FIRST = "import time on top, ms", "import time of its own, ms", "time, ms"
@@ -111,16 +112,15 @@ def _first_requests(plan: Plan, state: Path, figures: Figures) -> None:
     """Start a host, and hand it two records: what comes of the first has all that is done only once in it."""
     with running_app(plan, state) as app:
         figures.add("from the start of the process until it listens", _FIRST, app.host.start_seconds * 1e3)
-        for number in ("first", "second"):
+        for number, which in enumerate(("first", "second"), 1):
             start = time.perf_counter()
             app.caller.get("/api/businesses/none")
             looked_up = time.perf_counter()
-            record = {"registration_number": f"HRB {number}", "name": "Acme GmbH", "country": "DE"}
-            response = app.caller.post("/api/businesses", json=record).raise_for_status()
+            response = app.caller.post("/api/businesses", json=example(number)).raise_for_status()
             app.wait_until_ended(response.headers["Location"], pause=0.002)
             posted = time.perf_counter()
-            figures.add(f"{number} look-up of a record that does not exist", _FIRST, (looked_up - start) * 1e3)
-            figures.add(f"{number} record until it is posted", _FIRST, (posted - looked_up) * 1e3)
+            figures.add(f"{which} look-up of a record that does not exist", _FIRST, (looked_up - start) * 1e3)
+            figures.add(f"{which} record until it is posted", _FIRST, (posted - looked_up) * 1e3)
 
 
 def _text(figures: Figures) -> str:

@@ -16,6 +16,7 @@ from dev.benchmarks.page import Section, table
 from dev.benchmarks.peers import APP, open_all, token_source
 from dev.benchmarks.servers import Server, raw_server
 from shared.access_tokens import BearerAuth, TokenCache
+from shared.business import COLLECTION
 
 _ON_THREAD, _IN_COROUTINE = "on a thread, µs", "in a coroutine, µs"
 _BARE_IF, _BARE_IF_ON_TWO_CLOCKS = "a bare `if`", "a bare `if` on both clocks"
@@ -82,7 +83,7 @@ async def _measure(plan: Plan) -> Figures:
 def _whole_flow(server: Server) -> Callable[[], Awaitable[None]]:
     """What puts the app's token on requests of httpx, from the request to the response."""
     auth = BearerAuth(token_source(server), cache=TokenCache(), origin=server.url)
-    request = httpx.Request("POST", f"{server.url}/businesses")
+    request = httpx.Request("POST", server.url + COLLECTION)
     response = httpx.Response(201)
 
     async def flow() -> None:

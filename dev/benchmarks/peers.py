@@ -30,14 +30,14 @@ from dev.benchmarks.raw_server import HEADERS, RECORD, TOKEN_PATH
 from dev.benchmarks.servers import Server
 from dev.sandbox.api import app_environment
 from shared.access_tokens import ClientCredentials, ClientSecretBasic, TokenCache
-from shared.business import Business, BusinessApi, NewBusiness
+from shared.business import COLLECTION, Business, BusinessApi, NewBusiness, example
 from shared.rest.transport import AiohttpTransport
 from shared.wiring import client_options
 
 with warnings.catch_warnings(record=True):  # it would rather have httpx2
     from authlib.integrations.httpx_client import AsyncOAuth2Client
 
-_RECORD = NewBusiness(**Business.model_validate_json(RECORD).model_dump(exclude={"id"}))
+_RECORD = NewBusiness.model_validate(example())
 _POOL = httpx.Limits(max_connections=100, max_keepalive_connections=100)
 _SCOPE = "api://business/.default"
 
@@ -80,7 +80,7 @@ async def _app(server: Server) -> AsyncIterator[Peer]:
 
 def _post_with(client: httpx.AsyncClient) -> Callable[[], Awaitable[Business]]:
     async def call() -> Business:
-        response = await client.post("/businesses", json=_RECORD.model_dump(mode="json", exclude_none=True))
+        response = await client.post(COLLECTION, json=_RECORD.model_dump(mode="json", by_alias=True, exclude_none=True))
         response.raise_for_status()
         return Business.model_validate_json(response.content)
 
@@ -102,8 +102,8 @@ async def _aiohttp(server: Server) -> AsyncIterator[Peer]:
     async with aiohttp.ClientSession(server.url, headers=HEADERS) as session:
 
         async def call() -> Business:
-            body = _RECORD.model_dump_json(exclude_none=True).encode()
-            async with session.post("/businesses", data=body) as response:
+            body = _RECORD.model_dump_json(by_alias=True, exclude_none=True).encode()
+            async with session.post(COLLECTION, data=body) as response:
                 response.raise_for_status()
                 return Business.model_validate_json(await response.read())
 
@@ -136,7 +136,7 @@ async def _authlib(server: Server) -> AsyncIterator[Peer]:
 async def _httpx_auth(server: Server) -> AsyncIterator[Peer]:
     httpx_auth.OAuth2.token_cache.clear()
     auth = httpx_auth.OAuth2ClientCredentials(server.url + TOKEN_PATH, "client", "secret")
-    request = httpx.Request("POST", f"{server.url}/businesses")
+    request = httpx.Request("POST", server.url + COLLECTION)
 
     async def look_up() -> object:  # it has no async interface of its own
         return next(auth.auth_flow(request))
@@ -153,11 +153,11 @@ async def _azure_core(server: Server) -> AsyncIterator[Peer]:
     chain = [policies.HeadersPolicy(), policies.UserAgentPolicy("benchmarks"), policies.AsyncRetryPolicy(), bearer]
     transport = AioHttpTransport(session=aiohttp.ClientSession(), session_owner=True)
     client: Any = AsyncPipelineClient(server.url, policies=chain, transport=transport)
-    pending: Any = PipelineRequest(HttpRequest("POST", "https://127.0.0.1/businesses"), PipelineContext(None))
+    pending: Any = PipelineRequest(HttpRequest("POST", "https://127.0.0.1" + COLLECTION), PipelineContext(None))
 
     async def call() -> Business:
-        body = _RECORD.model_dump(mode="json", exclude_none=True)
-        request = HttpRequest("POST", f"{server.url}/businesses", json=body)
+        body = _RECORD.model_dump(mode="json", by_alias=True, exclude_none=True)
+        request = HttpRequest("POST", server.url + COLLECTION, json=body)
         response = await client.send_request(request, enforce_https=False)
         response.raise_for_status()
         return Business.model_validate_json(response.content)
@@ -210,7 +210,7 @@ async def _raw_sockets(server: Server) -> AsyncIterator[Peer]:
     url = httpx.URL(server.url)
     headers = {"Host": url.netloc.decode(), "Accept": "application/json", **HEADERS, "Content-Length": len(RECORD)}
     head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    request = f"POST /businesses HTTP/1.1\r\n{head}\r\n".encode() + RECORD
+    request = f"POST {COLLECTION} HTTP/1.1\r\n{head}\r\n".encode() + RECORD
     idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
     async def call() -> None:

@@ -1,8 +1,9 @@
 """Serves an API and token endpoints that cost next to nothing: `python -m dev.benchmarks.raw_server`.
 
 It answers from fixed bytes and parses no more than it must, so that on a core of its own it is not what a measurement
-waits for. `POST /businesses` wants a good token. `POST /auth/token`, `POST /tenant/token` (of msal) and `GET /identity`
-(as on Azure App Service) issue tokens, which are numbered. `POST /control` takes a `Control`, and answers `Requests`.
+waits for. A `POST` to where the app posts its records wants a good token. `POST /auth/token`, `POST /tenant/token` (of
+msal) and `GET /identity` (as on Azure App Service) issue tokens, which are numbered. `POST /control` takes a `Control`,
+and answers `Requests`.
 """
 
 import asyncio
@@ -13,13 +14,12 @@ import time
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from shared.business import COLLECTION, assigned, example
+
 HEADERS = {"Authorization": f"Bearer {'9' * 12}.{'x' * 1000}", "Content-Type": "application/json"}
 """With a token that the server takes without having issued it, of the length that tokens have."""
 
-RECORD = (
-    b'{"id":"7","registration_number":"HRB 1001","name":"Acme GmbH","country":"DE",'
-    b'"email":"office@acme.example","website":"https://acme.example","employees":12}'
-)
+RECORD = json.dumps(assigned() | example(), separators=(",", ":")).encode()
 TOKEN_PATH = "/auth/token"  # noqa: S105 (a path, that of the sandbox API)
 
 
@@ -52,7 +52,7 @@ def _response(status: str, body: bytes, headers: str = "") -> bytes:
     return head.encode() + body
 
 
-_CREATED = _response("201 Created", RECORD, "Location: /businesses/7\r\n")
+_CREATED = _response("201 Created", RECORD, f"Location: {COLLECTION}/7\r\n")
 _REFUSED = _response("401 Unauthorized", b'{"title":"Unauthorized"}', "WWW-Authenticate: Bearer\r\n")
 
 
@@ -72,7 +72,7 @@ class _Server:
                 length = re.search(rb"\r\ncontent-length: *(\d+)", head)
                 body = await reader.readexactly(int(length[1])) if length else b""
                 path = head.split(b" ", 2)[1].partition(b"?")[0]
-                if path == b"/businesses":
+                if path == COLLECTION.encode():
                     writer.write(self._post(head))
                 elif path == b"/control":
                     writer.write(self._follow(body))

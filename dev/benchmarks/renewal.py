@@ -14,6 +14,7 @@ from dev.benchmarks.page import Section, table
 from dev.benchmarks.peers import APP, PEERS
 from dev.benchmarks.raw_server import HEADERS, Control
 from dev.benchmarks.servers import Server, raw_server, tell
+from shared.business import COLLECTION
 
 _REQUESTS, _BLOCKED, _SERVED = "token requests", "event loop blocked, ms", "all served after, ms"
 _FRESH, _ROLLOVER, _RATIO = "p99, token fresh, ms", "p99, rollover, ms", "rollover to fresh, x"
@@ -97,7 +98,7 @@ async def _rollovers(server: Server, name: str, figures: Figures) -> None:
         async def call() -> None:
             start = time.monotonic()
             await look_up()
-            async with session.post("/businesses", data=b"{}", raise_for_status=True) as response:
+            async with session.post(COLLECTION, data=b"{}", raise_for_status=True) as response:
                 await response.read()
             calls.append((start, (time.monotonic() - start) * 1e3))
 

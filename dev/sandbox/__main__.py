@@ -1,4 +1,7 @@
-"""Serves the sandbox on the loopback interface until Ctrl-C or SIGTERM: `python -m dev.sandbox --port 7072`."""
+"""Serves the sandbox on the loopback interface until Ctrl-C or SIGTERM: `python -m dev.sandbox --port 7072`.
+
+It stands in for the API that the app of this tree posts to.
+"""
 
 import argparse
 import asyncio
@@ -7,10 +10,12 @@ import shlex
 import signal
 import sqlite3
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from dev.sandbox.api import DEFAULT_PORT, SandboxOptions, app_environment, create_app
 from dev.sandbox.serving import start_site
+from dev.stand_in import STAND_IN
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,7 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
         help="time to issue a token (default: %(default)s)",
     )
     chosen = parser.parse_args(arguments)
-    options = SandboxOptions(state=chosen.state, token_lifetime=chosen.token_lifetime, token_delay=chosen.token_delay)
+    options = replace(
+        STAND_IN, state=chosen.state, token_lifetime=chosen.token_lifetime, token_delay=chosen.token_delay
+    )
     try:
         asyncio.run(_serve(options, chosen.port))
     except sqlite3.Error as error:

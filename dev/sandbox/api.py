@@ -6,15 +6,15 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 from aiohttp import web
 from pydantic import ValidationError
 from pydantic_core import to_json
 
-from dev.sandbox.business import Business
 from dev.sandbox.faults import FaultPlan, Faults
 from dev.sandbox.problems import ProblemError, answer_problems, field_errors, read_json_object
-from dev.sandbox.records import KeyReusedError, Records
+from dev.sandbox.records import Assign, KeyReusedError, Records
 from dev.sandbox.tokens import REALM, AccessTokens, Client, OAuthError
 
 DEFAULT_PORT = 7072
@@ -29,9 +29,12 @@ MAX_KEY_LENGTH = 255
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxOptions:
-    """How the sandbox behaves.
+    """Which API the sandbox stands in for, and how it behaves.
 
     Attributes:
+        path: Of the records, below its base URL.
+        natural_key: The member that tells one record from another.
+        assign: What it adds to the record of a number, its id first.
         state: SQLite file of the records and idempotency keys; ":memory:" keeps nothing.
         token_lifetime: Seconds that a token is valid.
         token_delay: Seconds that the token endpoint takes to answer.
@@ -40,6 +43,9 @@ class SandboxOptions:
         clock: Seconds on a clock that never goes back, for the expiry of tokens.
     """
 
+    path: str = "/businesses"
+    natural_key: str = "number"
+    assign: Assign = lambda number: {"id": str(number)}
     state: str | Path = ":memory:"
     token_lifetime: int = 3600
     token_delay: float = 0.0
@@ -59,7 +65,6 @@ class Counters:
     posts_by_status: defaultdict[int, int] = field(default_factory=lambda: defaultdict(int))
     dropped: int = 0
     replays: int = 0
-    rejected: int = 0
     unauthorized: int = 0
 
 
@@ -74,11 +79,13 @@ _COUNTERS = web.AppKey("counters", Counters)
 def create_app(options: SandboxOptions | None = None) -> web.Application:
     """The sandbox as an application to serve, once; it opens its state when serving starts and closes it at the end.
 
+    It takes any JSON object as a record: what it refuses is what faults on demand make it refuse.
+
     | Route | |
     |---|---|
     | `POST /auth/token` | client credentials, RFC 6749 §4.4 |
-    | `POST /businesses` | store a record; scope `businesses.write` |
-    | `GET /businesses?registration_number=`, `GET /businesses/{id}` | read; scope `businesses.read` |
+    | `POST {path}` | store a record; scope `businesses.write` |
+    | `GET {path}?{natural key}=`, `GET {path}/{id}` | read; scope `businesses.read` |
     | `POST /faults`, `DELETE /faults` | set (in place of those before) and reset the faults on demand |
     | `POST /auth/revoke` | refuse every token issued so far |
     | `GET /stats` | counters |
@@ -97,9 +104,9 @@ def create_app(options: SandboxOptions | None = None) -> web.Application:
         [
             web.post(TOKEN_PATH, post_token),
             web.post("/auth/revoke", post_revoke),
-            web.post("/businesses", post_business),
-            web.get("/businesses", get_businesses),
-            web.get("/businesses/{id}", get_business),
+            web.post(options.path, post_record),
+            web.get(options.path, get_records),
+            web.get(options.path + "/{id}", get_record),
             web.post("/faults", post_faults),
             web.delete("/faults", delete_faults),
             web.get("/stats", get_stats),
@@ -120,7 +127,8 @@ def app_environment(url: str) -> dict[str, str]:
 
 
 async def _keep_records(app: web.Application) -> AsyncIterator[None]:
-    records = Records(app[_OPTIONS].state)
+    options = app[_OPTIONS]
+    records = Records(options.natural_key, options.assign, options.state)
     app[_RECORDS] = records
     yield
     records.close()
@@ -134,9 +142,10 @@ async def post_token(request: web.Request) -> web.Response:
     step = app[_FAULTS].next_for_token()
     body = await request.read()  # also before a drop: a connection with unread data would be reset instead of closed
     await _pause(options.token_delay + step.delay)
-    step.raise_for_status()
     if step.drop == "before":
         return _drop_connection(request)
+    if (given := step.answer(stored=False)) is not None:
+        return given
     try:
         scope = app[_CLIENT].granted_scope(request.content_type, body, request.headers.get("Authorization"))
     except OAuthError as error:
@@ -145,6 +154,8 @@ async def post_token(request: web.Request) -> web.Response:
     counters.tokens_issued += 1
     if step.drop == "after":
         return _drop_connection(request)
+    if (given := step.answer(stored=True)) is not None:
+        return given
     return _token_answer(
         200, {"access_token": token, "token_type": "Bearer", "expires_in": options.token_lifetime, "scope": scope}
     )
@@ -164,7 +175,7 @@ async def post_revoke(request: web.Request) -> web.Response:
     return web.Response(status=204)
 
 
-async def post_business(request: web.Request) -> web.Response:
+async def post_record(request: web.Request) -> web.Response:
     """Store a record: 201, the record with its `id`, and a `Location`.
 
     The first answer to an `Idempotency-Key` is given again when the same record comes with it, marked by
@@ -174,7 +185,7 @@ async def post_business(request: web.Request) -> web.Response:
     counters = request.app[_COUNTERS]
     counters.posts += 1
     try:
-        response = await _store_business(request)
+        response = await _store_record(request)
     except ProblemError as problem:
         counters.posts_by_status[problem.status] += 1
         raise
@@ -185,7 +196,7 @@ async def post_business(request: web.Request) -> web.Response:
     return response
 
 
-async def _store_business(request: web.Request) -> web.Response | None:
+async def _store_record(request: web.Request) -> web.Response | None:
     """The answer, or None where the connection must be dropped instead."""
     app = request.app
     counters = app[_COUNTERS]
@@ -194,46 +205,44 @@ async def _store_business(request: web.Request) -> web.Response | None:
     document = await read_json_object(request)
 
     faults = app[_FAULTS]
-    step = faults.next_for_record(document.get("registration_number"))
+    step = faults.next_for_record(document.get(app[_OPTIONS].natural_key))
     await _pause(faults.latency + step.delay)
-    step.raise_for_status()
     if step.drop == "before":
         return None
-
+    if (given := step.answer(stored=False)) is not None:
+        return given
     try:
-        business = Business.model_validate(document)
-    except ValidationError as error:
-        counters.rejected += 1
-        raise ProblemError(422, "The API refuses this record.", errors=field_errors(error)) from None
-    try:
-        stored = app[_RECORDS].store(business, key)
+        stored = app[_RECORDS].store(document, key)
     except KeyReusedError:
         raise ProblemError(422, "The Idempotency-Key was used for another record.") from None
     counters.replays += stored.replayed
     if step.drop == "after":
         return None
-    headers = {"Location": f"/businesses/{stored.id}"}
+    if (given := step.answer(stored=True)) is not None:
+        return given
+    headers = {"Location": f"{app[_OPTIONS].path}/{quote(stored.id, safe='')}"}
     if stored.replayed:
         headers["Idempotency-Replayed"] = "true"
     return web.Response(status=201, body=stored.document, content_type="application/json", headers=headers)
 
 
-async def get_business(request: web.Request) -> web.Response:
+async def get_record(request: web.Request) -> web.Response:
     """The record with this id."""
     _authorize(request, READ_SCOPE)
     document = request.app[_RECORDS].find(request.match_info["id"])
     if document is None:
-        raise ProblemError(404, "There is no business with this id.")
+        raise ProblemError(404, "There is no record with this id.")
     return web.Response(body=document, content_type="application/json")
 
 
-async def get_businesses(request: web.Request) -> web.Response:
-    """The records with the registration number asked for, as a JSON array, oldest first."""
+async def get_records(request: web.Request) -> web.Response:
+    """The records with the natural key asked for, as a JSON array, oldest first."""
     _authorize(request, READ_SCOPE)
-    registration_number = request.query.get("registration_number")
-    if registration_number is None:
-        raise ProblemError(400, "Expected the query parameter registration_number.")
-    documents = request.app[_RECORDS].with_registration_number(registration_number)
+    name = request.app[_OPTIONS].natural_key
+    natural_key = request.query.get(name)
+    if natural_key is None:
+        raise ProblemError(400, f"Expected the query parameter {name}.")
+    documents = request.app[_RECORDS].with_natural_key(natural_key)
     return web.Response(body=b"[%s]" % b",".join(documents), content_type="application/json")
 
 
@@ -256,10 +265,10 @@ async def delete_faults(request: web.Request) -> web.Response:
 async def get_stats(request: web.Request) -> web.Response:
     """The counters.
 
-    `stored`, `distinct` (registration numbers), `duplicates` (`stored` less `distinct`) and `idempotency_keys` come
+    `stored`, `distinct` (natural keys), `duplicates` (`stored` less `distinct`) and `idempotency_keys` come
     from the database and survive a restart; all others count from the start of this process: `token_requests`,
     `tokens_issued`, `revocations`, `posts` (received), `posts_by_status`, `dropped` (posts without an answer),
-    `replays` (posts whose key was known), `rejected` (by validation), `unauthorized` (requests without a valid token).
+    `replays` (posts whose key was known), `unauthorized` (requests without a valid token).
     """
     totals = request.app[_RECORDS].totals()
     stats = {

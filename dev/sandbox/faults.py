@@ -5,63 +5,89 @@ from collections import deque
 from itertools import accumulate
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, StringConstraints, field_validator, model_validator
-from pydantic_core import PydanticCustomError
+from aiohttp import web
+from multidict import CIMultiDict
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    NonNegativeInt,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError, to_json
 
-from dev.sandbox.problems import ProblemError
+from dev.sandbox.problems import PROBLEM_TYPE, problem_details
+from dev.sandbox.records import as_text
 from dev.sandbox.tokens import INVALID_TOKEN_CHALLENGE
 
 type Seconds = Annotated[float, Field(ge=0, le=3600)]
-type ErrorStatus = Annotated[int, Field(ge=400, le=599)]
+type Status = Annotated[int, Field(ge=200, le=599)]
+type HeaderName = Annotated[str, StringConstraints(pattern=r"^[\w-]+$")]
+type HeaderValue = Annotated[str, StringConstraints(pattern=r"^[ -~]*$")]
 type RateName = Annotated[str, StringConstraints(pattern=r"^([45]\d\d|drop_before|drop_after)$")]
 type Rate = Annotated[float, Field(ge=0, le=1)]
 
 
 class Step(BaseModel):
-    """What happens to one try: `delay` seconds pass, then an error status, a dropped connection or the usual answer.
+    """What happens to one try: `delay` seconds pass, then comes this answer, a dropped connection or the usual answer.
 
-    `drop` "before" closes the connection before the record is stored or the token issued, "after" closes it when
-    that has happened, instead of answering. `retry_after` (seconds) goes with `status`.
+    Attributes:
+        status: Of the answer; the usual one is given where there is neither a status nor a drop.
+        headers: Of the answer, also in place of the usual `Content-Type`.
+        body: Of the answer: text as it is, anything else as JSON. By default problem details for an error, else empty.
+        retry_after: Seconds, as the header of the answer.
+        store: Whether the record is stored, or the token issued, before this answer is given in place of the usual one.
+        drop: "before" closes the connection before the record is stored or the token issued, "after" when it has been.
+        delay: Seconds.
+        always: Whether this step is met by all tries from now on; otherwise the next try goes on to the next step.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    status: ErrorStatus | None = None
+    status: Status | None = None
+    headers: dict[HeaderName, HeaderValue] = {}
+    body: JsonValue = None
     retry_after: NonNegativeInt | None = None
+    store: bool = False
     drop: Literal["before", "after"] | None = None
     delay: Seconds = 0
+    always: bool = False
 
     @model_validator(mode="after")
     def _members_fit_together(self) -> Self:
         if self.status is not None and self.drop is not None:
             raise PydanticCustomError("step", "Expected status or drop, not both")
-        if self.status is None and self.retry_after is not None:
-            raise PydanticCustomError("step", "Expected retry_after only with status")
+        if self.status is None and self.model_fields_set & {"headers", "body", "retry_after", "store"}:
+            raise PydanticCustomError("step", "Expected headers, body, retry_after and store only with status")
         return self
 
-    def raise_for_status(self) -> None:
-        """Refuse the request if this step says so.
-
-        Raises:
-            ProblemError: With the step's status.
-        """
-        if self.status is None:
-            return
-        headers = {}
+    def answer(self, *, stored: bool) -> web.Response | None:
+        """The answer that this step gives before, or when the record is stored or the token issued, if any."""
+        if self.status is None or self.store != stored:
+            return None
+        headers = CIMultiDict(self.headers)
         if self.retry_after is not None:
             headers["Retry-After"] = str(self.retry_after)
         if self.status == 401:
-            headers["WWW-Authenticate"] = INVALID_TOKEN_CHALLENGE
-        raise ProblemError(self.status, "A fault on demand.", headers=headers)
+            headers.setdefault("WWW-Authenticate", INVALID_TOKEN_CHALLENGE)
+        error, body = self.status >= 400, self.body
+        if body is None:
+            body = problem_details(self.status, "A fault on demand.") if error else ""
+        headers.setdefault("Content-Type", PROBLEM_TYPE if error else "application/json")
+        content = body.encode() if isinstance(body, str) else to_json(body)
+        return web.Response(status=self.status, body=content, headers=headers)
 
 
 class FaultPlan(BaseModel):
     """The body of `POST /faults`.
 
-    `records` maps a registration number to the steps of its first tries, `token` holds the steps of the next token
-    requests. Tries without a step of their own meet `rates`: the probability of each error status ("503") and of
-    "drop_before" and "drop_after", drawn in the order of arrival from a generator with `seed`; `retry_after` goes
-    with these statuses. `latency` is added to every post.
+    `records` maps the natural key of a record, as text, to the steps of its first tries, `token` holds the steps of the
+    next token requests. Tries without a step of their own meet `rates`: the probability of each error status ("503")
+    and of "drop_before" and "drop_after", drawn in the order of arrival from a generator with `seed`; `retry_after`
+    goes with these statuses. `latency` is added to every post.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -93,7 +119,7 @@ class Faults:
     def follow(self, plan: FaultPlan) -> None:
         """Carry out this plan instead of the present one."""
         self.latency = plan.latency
-        self._records = {number: deque(steps) for number, steps in plan.records.items()}
+        self._records = {key: deque(steps) for key, steps in plan.records.items()}
         self._token = deque(plan.token)
         self._limits = list(accumulate(plan.rates.values()))
         self._random_steps = [_random_step(name, plan.retry_after) for name in plan.rates]
@@ -101,18 +127,22 @@ class Faults:
 
     def next_for_token(self) -> Step:
         """The step for this token request."""
-        return self._token.popleft() if self._token else _NO_FAULT
+        return _next(self._token) if self._token else _NO_FAULT
 
-    def next_for_record(self, registration_number: object) -> Step:
-        """The step for this try of a record; the number is as it was sent, before any validation."""
-        if isinstance(registration_number, str) and (script := self._records.get(registration_number)):
-            return script.popleft()
+    def next_for_record(self, natural_key: object) -> Step:
+        """The step for this try of a record, by the value of its natural key."""
+        if script := self._records.get(as_text(natural_key)):
+            return _next(script)
         if self._limits:
             draw = self._random.random()
             for limit, step in zip(self._limits, self._random_steps, strict=True):
                 if draw < limit:
                     return step
         return _NO_FAULT
+
+
+def _next(script: deque[Step]) -> Step:
+    return script[0] if script[0].always else script.popleft()
 
 
 def _random_step(name: str, retry_after: int | None) -> Step:

@@ -8,6 +8,8 @@ from aiohttp import web
 from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 
+PROBLEM_TYPE = "application/problem+json"
+
 type FieldErrors = list[dict[str, str]]
 """One entry a refused field: `field`, its dotted path from the top of the body, and `detail`, what was expected."""
 
@@ -26,17 +28,15 @@ class ProblemError(Exception):
 
     def response(self) -> web.Response:
         """The answer: `type`, `title`, `status`, `detail`, and `errors` where single fields are refused."""
-        document: dict[str, Any] = {
-            "type": "about:blank",
-            "title": _title(self.status),
-            "status": self.status,
-            "detail": self.detail,
-        }
+        document = problem_details(self.status, self.detail)
         if self.errors is not None:
             document["errors"] = self.errors
-        return web.Response(
-            status=self.status, body=to_json(document), content_type="application/problem+json", headers=self.headers
-        )
+        return web.Response(status=self.status, body=to_json(document), content_type=PROBLEM_TYPE, headers=self.headers)
+
+
+def problem_details(status: int, detail: str) -> dict[str, Any]:
+    """The members that all problem details here have."""
+    return {"type": "about:blank", "title": _title(status), "status": status, "detail": detail}
 
 
 def _title(status: int) -> str:

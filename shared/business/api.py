@@ -10,18 +10,21 @@ from shared.wiring import client_options
 from .answers import Answers
 from .models import Business, NewBusiness, Record
 
+COLLECTION = "/businesses"
+"""The path of the records, below the base URL of the API."""
+
 
 class BusinessApi(ApiClient):
     """The protected API, one method an endpoint."""
 
     answers: ClassVar[Answers] = Answers()
 
-    @get("/businesses/{business_id}")
+    @get(COLLECTION + "/{business_id}")
     async def get_business(self, business_id: str) -> ApiResponse[Business]:
         """The record with this id."""
         ...
 
-    @post("/businesses")
+    @post(COLLECTION)
     async def post_business(
         self,
         # A record that was accepted before goes out as it is, also if the model has changed since.

@@ -13,9 +13,9 @@ class NewBusiness(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
 
-    registration_number: Annotated[str, Field(min_length=1, max_length=64, examples=["HRB 1001"])]
-    name: Annotated[str, Field(min_length=1, max_length=200, examples=["Acme GmbH"])]
-    country: Annotated[str, Field(pattern="^[A-Z]{2}$", description="ISO 3166-1 alpha-2", examples=["DE"])]
+    registration_number: Annotated[str, Field(min_length=1, max_length=64)]
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    country: Annotated[str, Field(pattern="^[A-Z]{2}$", description="ISO 3166-1 alpha-2")]
     email: Annotated[str | None, Field(pattern=r"^[^@\s]+@[^@\s]+$", max_length=254)] = None
     website: Annotated[str | None, Field(pattern=r"^https?://\S+$", max_length=2000)] = None
     employees: Annotated[int | None, Field(ge=0)] = None

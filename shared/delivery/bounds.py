@@ -38,7 +38,7 @@ def bounded[T: BaseModel](outcome: T, limit: int) -> T:
     texts = {name: members[name] for name in ("reason", "warning") if members.get(name)}
     members |= {name: cut(text, limit // 4) for name, text in texts.items()}
     told = {name: _storable(members.pop(name)) for name in ("business", "problem", "excerpt") if members.get(name)}
-    room = limit - size(members)
+    room = limit - size(members | {"truncated": True})
     kept: dict[str, Any] = {}
     for name, value in told.items():
         fitted = _fitted(value, room - len(name) - _PUNCTUATION)

@@ -1,12 +1,13 @@
 """The app's HTTP interface as an OpenAPI 3.1 document, made from the models that the app itself uses."""
 
+import json
 from functools import cache
 from http import HTTPStatus
 from typing import Any, get_args
 
 from pydantic.json_schema import models_json_schema
 
-from shared.business import Business, NewBusiness
+from shared.business import Business, NewBusiness, assigned, example
 from shared.delivery.batches import MAX_RECORDS
 from shared.rest import ProblemDetails
 
@@ -50,8 +51,7 @@ _NOT_STORED = {
     "schema": {"type": "boolean", "default": False},
 }
 
-_LINES = """{"registration_number": "HRB 1001", "name": "Acme GmbH", "country": "DE"}
-"""
+_EXAMPLE = example()
 
 
 @cache
@@ -66,6 +66,8 @@ def document(server_url: str) -> dict[str, Any]:
         [(NewBusiness, "validation"), *((model, "serialization") for model in answered)], ref_template=_REF
     )
     schemas = definitions["$defs"]
+    schemas["NewBusiness"]["examples"] = [_EXAMPLE]
+    schemas["Business"]["examples"] = [{**assigned(), **_EXAMPLE}]
     schemas["Posted"]["properties"]["business"] = _schema("Business")  # the model has plain JSON there
     return {
         "openapi": "3.1.0",
@@ -97,7 +99,7 @@ def _paths() -> dict[str, Any]:
     }
     record = {"application/json": {"schema": _schema("NewBusiness")}}
     records = {"type": "array", "items": _schema("NewBusiness"), "minItems": 1, "maxItems": MAX_RECORDS}
-    lines = {"type": "string", "description": "One record a line", "examples": [_LINES]}
+    lines = {"type": "string", "description": "One record a line", "examples": [json.dumps(_EXAMPLE) + "\n"]}
     state = {"type": "string", "enum": list(get_args(State.__value__))}
     return {
         "/businesses": {

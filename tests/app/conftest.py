@@ -8,6 +8,7 @@ import pytest
 
 from dev.sandbox.api import app_environment, create_app
 from dev.sandbox.serving import serve
+from dev.stand_in import STAND_IN
 from devhost.testing import RunningHost
 from tests.sandboxed import NewRecord, Sandbox, record_maker
 
@@ -21,7 +22,7 @@ def operation(app: httpx.Client, operation_id: str) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def sandbox_session() -> Iterator[Sandbox]:
     """One sandbox for all tests, since the app reads its settings once in a process."""
-    with serve(create_app()) as url, pytest.MonkeyPatch.context() as environment:
+    with serve(create_app(STAND_IN)) as url, pytest.MonkeyPatch.context() as environment:
         for name, value in app_environment(url).items():
             environment.setenv(name, value)
         yield Sandbox(url)
@@ -50,5 +51,5 @@ def app(host: RunningHost) -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="session")
 def new_record() -> NewRecord:
-    """Makes records, each with a registration number of its own."""
+    """Makes records that nobody has sent before."""
     return record_maker()

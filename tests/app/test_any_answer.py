@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shared.business import Answers, Business, BusinessApi, NewBusiness, example
+from shared.business import Answers, BusinessApi, NewBusiness, assigned, example
 from shared.delivery.attempts import Attempt, post_record
 from shared.delivery.bounds import SINGLE_LIMIT, STATUS_LIMIT, size, stored
 from shared.delivery.outcomes import Deferred, Posted
@@ -22,7 +22,7 @@ from shared.settings import DeliverySettings
 START = datetime(2026, 1, 1, tzinfo=UTC)
 TOKEN = "eyJ0+oken/with=every~kind_of.character-a-token-may-have=="
 DELIVERY = Delivery.of(NewBusiness.model_validate(example(1)), DeliverySettings())
-STORED = {**example(1), Business.model_fields["id"].alias or "id": 7}
+STORED = assigned(7) | example(1)
 
 
 class Signed(httpx.Auth):
@@ -69,7 +69,7 @@ values = st.recursive(
 documents = st.fixed_dictionaries(
     {},
     optional={
-        "id": values,
+        next(iter(assigned())): values,
         "type": values,
         "title": values,
         "detail": values | st.just("d" * 9000),

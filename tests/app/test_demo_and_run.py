@@ -1,16 +1,17 @@
-"""What `make run` starts, by the settings that it finds, and the examples that `make demo` posts."""
+"""What `make run` starts, by the settings that it finds, and the example record that it and `make demo` post."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
 
-from dev.demo import Delivery
+from dev.demo import CASES, Case, Delivery
 from dev.panel import devhost_panel
 from dev.run import settled, try_it
 from dev.sandbox.api import SCOPE
 from shared.access_tokens import AccessToken, shared_cache
-from shared.business import NewBusiness
+from shared.business import NATURAL_KEY, Business, NewBusiness, assigned, example
 from shared.operations.requests import read_operation_id
 from shared.settings import BusinessApiSettings
 
@@ -41,18 +42,30 @@ def test_the_sandbox_is_started_unless_the_settings_name_another_api(
 
 
 def test_the_curl_lines_follow_the_operation_that_the_first_one_starts() -> None:
-    text = try_it("key-1")
+    text = try_it(7)
     assert text.count("curl ") == 3
-    assert "Idempotency-Key: key-1" in text
-    assert read_operation_id("key-1") in text
+    assert "Idempotency-Key: try-7" in text
+    assert read_operation_id("try-7") in text
+    words = shlex.split(text.replace("\\\n", ""))
+    assert json.loads(words[words.index("-d") + 1]) == example(7)
 
 
-def test_the_examples_are_records_that_the_app_accepts_and_cover_what_can_happen() -> None:
-    examples = json.loads((ROOT / "dev" / "businesses.json").read_text(encoding="utf-8"))
-    for example in examples:
-        NewBusiness.model_validate(example["business"])
-    faults = [fault for example in examples for fault in example["faults"]]
-    assert {"posted", "rejected"} == {example["ends_as"] for example in examples}
+def test_the_example_is_another_record_for_each_number_that_the_app_accepts() -> None:
+    records = [example(number) for number in (1, 2, 1001, 10**15)]
+    assert len({str(record[NATURAL_KEY]) for record in records}) == len(records)
+    for record in records:
+        NewBusiness.model_validate(record)
+    assert records[0] == example(1)
+
+
+def test_the_api_assigns_another_id_for_each_number_that_the_app_can_read() -> None:
+    stored = [Business.model_validate(assigned(number) | example()) for number in (1, 2)]
+    assert stored[0] != stored[1]
+
+
+def test_the_demo_covers_what_can_happen() -> None:
+    assert {"posted", "rejected"} == {case.ends_as for case in CASES}
+    faults = [case.fault for case in CASES]
     assert {"status": 503} in faults
     assert any(fault.get("status") == 429 and fault["retry_after"] for fault in faults)
 
@@ -75,5 +88,5 @@ def test_the_panel_of_make_run_shows_counters_and_no_token() -> None:
 
 
 @pytest.mark.parametrize(("state", "as_expected"), [("posted", True), ("rejected", False), ("gave_up", False)])
-def test_the_demo_fails_unless_a_record_ended_as_its_example_says(state: str, as_expected: bool) -> None:
-    assert Delivery({"ends_as": "posted"}, operation={"state": state}).as_expected == as_expected
+def test_the_demo_fails_unless_a_record_ended_as_its_case_says(state: str, as_expected: bool) -> None:
+    assert Delivery(Case("", {}, "posted"), example(), operation={"state": state}).as_expected == as_expected

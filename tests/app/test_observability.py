@@ -17,11 +17,11 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 import shared.business
 from dev.sandbox.serving import serve
 from devhost.testing import RunningHost
-from shared.business import BusinessApi
+from shared.business import COLLECTION, BusinessApi, assigned, example
 from shared.delivery.attempts import Attempt, post_record
 from shared.rest import ClientOptions
 from shared.telemetry import trace_request
-from tests.sandboxed import NewRecord, Sandbox
+from tests.sandboxed import REFUSED, NewRecord, Sandbox, key_of
 
 
 @pytest.fixture(scope="session")
@@ -74,10 +74,10 @@ def test_every_attempt_is_counted_once_and_so_is_an_avoided_duplicate(
     sandbox: Sandbox,
     new_record: NewRecord,
 ) -> None:
-    record = new_record()
-    sandbox.disturb(records={record["registration_number"]: [{"status": 503}, {"drop": "after"}]})
+    record, bad = new_record(), new_record()
+    sandbox.disturb(records={key_of(record): [{"status": 503}, {"drop": "after"}], key_of(bad): [REFUSED]})
     host.wait(app.post("/api/businesses", json=record).json()["id"], skip_timers=True)
-    host.wait(app.post("/api/businesses", json={**new_record(), "country": "AQ"}).json()["id"])
+    host.wait(app.post("/api/businesses", json=bad).json()["id"])
     assert counted() == {"deferred": 2, "posted": 1, "rejected": 1, "post_business.duplicates_avoided": 1}
 
 
@@ -108,7 +108,7 @@ def test_the_records_of_a_batch_are_counted_one_by_one(
     counted: Callable[[], Counter[str]], host: RunningHost, app: httpx.Client, sandbox: Sandbox, new_record: NewRecord
 ) -> None:
     records = [new_record() for _ in range(30)]
-    sandbox.disturb(records={records[0]["registration_number"]: [{"status": 503}]})
+    sandbox.disturb(records={key_of(records[0]): [{"status": 503}]})
     host.wait(app.post("/api/businesses/batch", json=records).json()["id"], skip_timers=True)
     assert counted() == {"deferred": 1, "posted": 30}
 
@@ -122,7 +122,7 @@ def test_each_transition_is_one_log_line_that_names_operation_attempt_and_outcom
 ) -> None:
     caplog.set_level(logging.INFO, logger="post_business")
     record = new_record()
-    sandbox.disturb(records={record["registration_number"]: [{"status": 503}]})
+    sandbox.disturb(records={key_of(record): [{"status": 503}]})
     operation_id = app.post("/api/businesses", json=record).json()["id"]
     host.wait(operation_id, skip_timers=True)
     lines = [line for line in logged(caplog) if line.startswith("Operation ")]
@@ -138,20 +138,21 @@ async def test_the_api_is_told_the_trace_that_the_activity_belongs_to(
 
     async def answer(request: web.Request) -> web.Response:
         told.append(request.headers["traceparent"])
-        return web.json_response({**await request.json(), "id": "b-1"}, status=201)
+        return web.json_response(assigned() | await request.json(), status=201)
 
     application = web.Application()
-    application.router.add_post("/businesses", answer)
-    record = {"registration_number": "HRB 1", "name": "Acme", "country": "DE"}
+    application.router.add_post(COLLECTION, answer)
     with serve(application) as url, trace.get_tracer("test").start_as_current_span("activity") as activity:
         async with BusinessApi(ClientOptions(base_url=url, on_request=trace_request)) as api:
             monkeypatch.setattr("shared.business.business_api", api)
-            await post_record(Attempt(record=record, idempotency_key="k"))
+            await post_record(Attempt(record=RECORD, idempotency_key="k"))
     assert told[0].split("-")[1] == f"{activity.get_span_context().trace_id:032x}"
     assert told[0].split("-")[2] != f"{activity.get_span_context().span_id:016x}"
 
 
-RECORD = {"registration_number": "HRB 1", "name": "Acme", "country": "DE"}
+RECORD = example()
+STORED = assigned(7) | RECORD
+ID = next(iter(assigned(7).values()))
 
 
 def scripted_api(monkeypatch: pytest.MonkeyPatch, answer: Callable[[httpx.Request], httpx.Response]) -> None:
@@ -167,8 +168,8 @@ def scripted_api(monkeypatch: pytest.MonkeyPatch, answer: Callable[[httpx.Reques
 def existing(request: httpx.Request) -> httpx.Response:
     """An API that has the record already."""
     if request.method == "POST":
-        return httpx.Response(409, headers={"Location": "https://api.example.com/v1/businesses/b-7"})
-    return httpx.Response(200, json={**RECORD, "id": "b-7"})
+        return httpx.Response(409, headers={"Location": f"https://api.example.com/v1{COLLECTION}/{ID}"})
+    return httpx.Response(200, json=STORED)
 
 
 def unreachable(request: httpx.Request) -> httpx.Response:
@@ -178,7 +179,7 @@ def unreachable(request: httpx.Request) -> httpx.Response:
 @pytest.mark.parametrize(
     ("answer", "line"),
     [
-        (lambda request: httpx.Response(201, json={**RECORD, "id": "b-7"}), "Attempt k-1: posted, status 201, 1500 ms"),
+        (lambda request: httpx.Response(201, json=STORED), "Attempt k-1: posted, status 201, 1500 ms"),
         (lambda request: httpx.Response(503), "Attempt k-1: deferred, status 503, 1500 ms"),
         (lambda request: httpx.Response(422), "Attempt k-1: rejected, status 422, 1500 ms"),
         (existing, "Attempt k-1: posted, status 409, 1500 ms"),
@@ -209,7 +210,7 @@ async def test_the_span_of_a_call_says_by_the_conventions_what_was_called_and_ho
             "http.request.method": "GET",
             "http.response.status_code": 200,
             "server.address": "api.example.com",
-            "url.template": "/businesses/{business_id}",
+            "url.template": COLLECTION + "/{business_id}",
         },
     )
     assert (posted.name, dict(posted.attributes or {})) == (
@@ -218,7 +219,7 @@ async def test_the_span_of_a_call_says_by_the_conventions_what_was_called_and_ho
             "http.request.method": "POST",
             "http.response.status_code": 409,
             "server.address": "api.example.com",
-            "url.template": "/businesses",
+            "url.template": COLLECTION,
             "post_business.outcome": "posted",
             "post_business.idempotency_key": "k-1",
         },
@@ -230,6 +231,6 @@ async def test_a_span_that_is_not_of_a_call_is_told_nothing_of_one(
 ) -> None:
     scripted_api(monkeypatch, existing)
     with trace.get_tracer("test").start_as_current_span("invocation"):
-        await shared.business.business_api.get_business("b-7")
+        await shared.business.business_api.get_business(str(ID))
     (invocation,) = spans()
     assert dict(invocation.attributes or {}) == {}

@@ -9,14 +9,15 @@ from azure.durable_functions.models import DurableOrchestrationContext
 from azure.durable_functions.orchestrator import Orchestrator
 
 import function_app
+from shared.business import assigned, example
 from shared.functions.batches import PostSectionOrchestrator
 
 from .task_hub import checked_custom_status
 
 INSTANCE = "0123456789abcdef"
 START = datetime(2026, 1, 1, tzinfo=UTC)
-BUSINESS = {"registration_number": "HRB 1001", "name": "Acme GmbH", "country": "DE"}
-POSTED = {"outcome": "posted", "id": "b-1", "business": {**BUSINESS, "id": "b-1"}}
+BUSINESS = example()
+POSTED = {"outcome": "posted", "id": "b-1", "business": assigned(1) | BUSINESS}
 REJECTED = {"outcome": "rejected", "status": 422, "problem": {"title": "No", "status": 422}}
 DEFERRED = {"outcome": "deferred", "reason": "the API answered 503", "retry_after": None}
 

@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from dev.processes import embedded_host
+from shared.business import example
 
 APP = Path(__file__).parents[2]
 NO_SETTINGS = dict.fromkeys(["BUSINESS_API_BASE_URL", "BUSINESS_API_TOKEN_URL", "BUSINESS_API_CLIENT_ID"], "")
@@ -102,8 +103,7 @@ def test_the_list_of_functions_is_open_to_the_master_key_only_and_lists_them_ali
 
 def test_without_settings_a_record_is_deferred_with_a_reason_that_names_the_variables(this_app: Host) -> None:
     headers = {"x-functions-key": this_app.master}
-    record = {"registration_number": "HRB 1", "name": "Acme GmbH", "country": "DE"}
-    accepted = this_app.client.post("/api/businesses", json=record, headers=headers)
+    accepted = this_app.client.post("/api/businesses", json=example(), headers=headers)
     assert accepted.status_code == 202
     deadline = time.monotonic() + 30
     while (operation := this_app.client.get(accepted.headers["Location"], headers=headers).json())["attempt"] == 0:

@@ -14,9 +14,11 @@ from aiohttp import web
 from dev.processes import embedded_host, no_settings
 from dev.sandbox.api import app_environment, create_app
 from dev.sandbox.serving import serve
+from dev.stand_in import STAND_IN
+from shared.business import example
 
 APP = Path(__file__).parents[2]
-RECORD = {"registration_number": "HRB 1", "name": "Acme GmbH", "country": "DE"}
+RECORD = example()
 
 
 def smoke(url: str, *options: str) -> tuple[int, list[str]]:
@@ -31,7 +33,7 @@ def smoke(url: str, *options: str) -> tuple[int, list[str]]:
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     """The app on a host that demands keys, and the host key; its settings name a sandbox, with another secret."""
     folder = tmp_path_factory.mktemp("guarded")
-    with serve(create_app()) as api:
+    with serve(create_app(STAND_IN)) as api:
         settings = no_settings(APP) | app_environment(api) | {"BUSINESS_API_CLIENT_SECRET": "an expired one"}
         with embedded_host(APP, folder / "state.db", settings, folder / "host.log", ["--enable-auth"]) as url:
             yield url, json.loads((folder / "keys.json").read_text())["host"]

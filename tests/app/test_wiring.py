@@ -6,8 +6,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from dev.sandbox.api import CLIENT_SECRET, SandboxOptions, app_environment, create_app
+from dev.sandbox.api import CLIENT_SECRET, app_environment, create_app
 from dev.sandbox.serving import serve
+from dev.stand_in import STAND_IN
 from shared.access_tokens import (
     BearerAuth,
     ClientCertificate,
@@ -19,13 +20,13 @@ from shared.access_tokens import (
     TlsClientAuthentication,
     shared_cache,
 )
-from shared.business import BusinessApi
+from shared.business import BusinessApi, example
 from shared.delivery.attempts import Attempt, post_record
 from shared.delivery.outcomes import Deferred, Posted
 from shared.settings import BusinessApiSettings
 from shared.wiring import client_options, token_source
 
-ATTEMPT = Attempt(record={"registration_number": "HRB 1", "name": "Acme", "country": "DE"}, idempotency_key="k")
+ATTEMPT = Attempt(record=example(), idempotency_key="k")
 COMPLETE = {
     "BUSINESS_API_BASE_URL": "https://api.example.com/v1",
     "BUSINESS_API_TOKEN_URL": "https://login.example.com/token",
@@ -121,7 +122,7 @@ async def test_a_secret_rotated_in_its_file_is_found_without_a_restart(
 ) -> None:
     secret_file = tmp_path / "secret"
     secret_file.write_text("expired\n")
-    with serve(create_app(SandboxOptions())) as url:
+    with serve(create_app(STAND_IN)) as url:
         environment = app_environment(url) | {"BUSINESS_API_CLIENT_SECRET": ""}
         for name, value in {**environment, "BUSINESS_API_CLIENT_SECRET_FILE": str(secret_file)}.items():
             monkeypatch.setenv(name, value)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from shared.business import NewBusiness
+from shared.business import NewBusiness, example
 from shared.delivery.batches import Batch
 from shared.settings import DeliverySettings
 
@@ -235,7 +235,7 @@ def test_a_batch_is_kept_below_what_the_scheduler_takes(bicep: dict[str, Any], r
     assert limit == 900_000
     for page in ("docs/operations.md", "docs/http-api.md"):
         (said,) = re.findall(r"about ([\d,]+) short records", (root / page).read_text(), re.IGNORECASE)
-        record = NewBusiness(registration_number="HRB 1001", name="Acme GmbH", country="DE")
+        record = NewBusiness.model_validate(example())
         for records, fits in ((int(said.replace(",", "")), True), (int(said.replace(",", "")) + 100, False)):
             assert (Batch.of([record] * records, DeliverySettings()).stored_size <= limit) is fits
 

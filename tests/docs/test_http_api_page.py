@@ -15,7 +15,9 @@ import pytest
 from dev.processes import embedded_host, no_settings
 from dev.sandbox.api import app_environment, create_app
 from dev.sandbox.serving import serve
+from dev.stand_in import STAND_IN
 from shared.access_tokens import TokenError
+from shared.business import example
 from shared.delivery.batches import MAX_RECORDS, PAGE_SIZE
 from shared.operations import requests as intake
 from shared.operations.model import Operation, State
@@ -78,7 +80,7 @@ def client() -> Iterator[httpx.Client]:
 @pytest.fixture
 def reader(client: httpx.Client, tmp_path: Path) -> Iterator[Reader]:
     """Beside an app and a sandbox that were just started, as by `make run`."""
-    with serve(create_app()) as sandbox:
+    with serve(create_app(STAND_IN)) as sandbox:
         settings = NO_SETTINGS | app_environment(sandbox)
         with embedded_host(ROOT, tmp_path / "state.db", settings, tmp_path / "host.log") as app:
             yield Reader(client, {APP: app, SANDBOX: sandbox})
@@ -157,7 +159,7 @@ def test_what_goes_wrong_behind_the_app_is_answered_as_the_table_says() -> None:
 
 @pytest.mark.parametrize("path", ["/businesses/some-id", "/businesses"])
 def test_an_app_without_its_settings_says_that_it_is_not_set_up(locked: Reader, path: str) -> None:
-    record = b'{"registration_number": "HRB 1", "name": "Acme GmbH", "country": "DE"}'
+    record = json.dumps(example()).encode()
     key = {"x-functions-key": locked.values["host_key"], "Content-Type": "application/json"}
     method, body = ("POST", record) if path == "/businesses" else ("GET", b"")
     answer = locked.send(Request(method, f"{APP}/api{path}", key, body))

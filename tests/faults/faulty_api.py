@@ -11,6 +11,8 @@ from pydantic_core import from_json
 
 from dev.sandbox.api import CLIENT_ID, CLIENT_SECRET, SCOPE, TOKEN_PATH, app_environment, create_app
 from dev.sandbox.serving import serve
+from dev.stand_in import STAND_IN
+from shared.business import COLLECTION
 
 _LOOK_SECONDS = 0.01
 
@@ -60,7 +62,7 @@ class FaultyApi:
         headers = {"Authorization": f"Bearer {granted.json()['access_token']}"}
         found = {}
         for business_id in ids:
-            answer = await self._client.get(f"/businesses/{business_id}", headers=headers)
+            answer = await self._client.get(f"{COLLECTION}/{business_id}", headers=headers)
             found[business_id] = answer.raise_for_status().json()
         return found
 
@@ -80,7 +82,7 @@ def faulty_api() -> Iterator[FaultyApi]:
         if request.path == TOKEN_PATH and isinstance(response, web.Response) and isinstance(response.body, bytes):
             tokens.add(from_json(response.body)["access_token"])
 
-    app = create_app()
+    app = create_app(STAND_IN)
     app.on_response_prepare.append(note_token)
     with serve(app) as url:
         yield FaultyApi(url, tokens)

@@ -9,13 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from shared.business import Record, example
 from tests.faults.caller import Caller
 from tests.faults.faulty_api import FaultyApi, faulty_api
 from tests.faults.killable_host import KillableHost
-
-type Record = dict[str, Any]
-
-REFUSED_COUNTRY = "AQ"
+from tests.sandboxed import REFUSED, key_of
 
 _RATES = {"503": 0.1, "429": 0.1, "drop_after": 0.05}
 _LATENCY_SECONDS = 0.1
@@ -54,6 +52,7 @@ class Findings:
     Attributes:
         scenario: What was to happen.
         records: The batch, as it was sent.
+        refused: The natural keys of those that the API refuses.
         singles: The single records.
         batch: The operation of the batch, as its caller was told in the end.
         deliveries: The operations of the single records, likewise, in the same order.
@@ -71,6 +70,7 @@ class Findings:
 
     scenario: Scenario
     records: list[Record]
+    refused: set[str]
     singles: list[Record]
     batch: dict[str, Any]
     deliveries: list[dict[str, Any]]
@@ -88,7 +88,7 @@ class Findings:
     @property
     def acceptable(self) -> list[Record]:
         """The records of the batch that the API does not refuse."""
-        return [record for record in self.records if record["country"] != REFUSED_COUNTRY]
+        return [record for record in self.records if key_of(record) not in self.refused]
 
     def __str__(self) -> str:
         return (
@@ -146,9 +146,9 @@ class _Run:
         self._scenario = scenario
         self._host, self._api, self._caller = participants.host, participants.api, participants.caller
         self._rng = random.Random(scenario.seed)
-        refused = set(self._rng.sample(range(scenario.records), max(1, scenario.records // 50)))
-        self._acceptable = scenario.records - len(refused)
-        self._records = [new_record(i, REFUSED_COUNTRY if i in refused else "DE") for i in range(scenario.records)]
+        self._records = [example(number) for number in range(1, scenario.records + 1)]
+        self._refused = {key_of(one) for one in self._rng.sample(self._records, max(1, scenario.records // 50))}
+        self._acceptable = scenario.records - len(self._refused)
         self._singles: list[Record] = []
         self._stored_at_kills: list[int] = []
         self._posts_at_kill = 0
@@ -156,7 +156,8 @@ class _Run:
     async def to_the_end(self) -> Findings:
         """Deliver and disturb until all operations have ended, then look at what there is."""
         started = time.monotonic()
-        await self._api.misbehave(seed=self._scenario.seed, rates=_RATES, latency=_LATENCY_SECONDS)
+        refusals = {key: [REFUSED | {"always": True}] for key in self._refused}
+        await self._api.misbehave(records=refusals, seed=self._scenario.seed, rates=_RATES, latency=_LATENCY_SECONDS)
         await self._host.start()
         async with asyncio.TaskGroup() as callers:
             delivering_batch = callers.create_task(self._deliver_batch())
@@ -170,10 +171,11 @@ class _Run:
         stats = await self._api.stats()
         await self._host.stop()
         ids = [item["result"]["id"] for item in results if item["result"]["outcome"] == "posted"]
-        ids += [delivery["outcome"]["business"]["id"] for delivery in deliveries if delivery["state"] == "posted"]
+        ids += [delivery["outcome"]["id"] for delivery in deliveries if delivery["state"] == "posted"]
         return Findings(
             scenario=self._scenario,
             records=self._records,
+            refused=self._refused,
             singles=self._singles,
             batch=batch,
             deliveries=deliveries,
@@ -205,9 +207,9 @@ class _Run:
             if kind == "revocation":
                 await self._revoke()
             else:
-                single = new_record(self._scenario.records + len(self._singles))
+                single = example(1 + self._scenario.records + len(self._singles))
                 self._singles.append(single)
-                delivery = self._caller.deliver("/api/businesses", single, single["registration_number"])
+                delivery = self._caller.deliver("/api/businesses", single, key_of(single))
                 deliveries.append(callers.create_task(delivery))
                 await self._kill()
         return deliveries
@@ -226,8 +228,3 @@ class _Run:
         unauthorized = (await self._api.stats())["unauthorized"]
         await self._api.revoke_tokens()
         await self._api.reach("unauthorized", unauthorized + 1)
-
-
-def new_record(number: int, country: str = "DE") -> Record:
-    """A record with a registration number of its own."""
-    return {"registration_number": f"HRB {number}", "name": f"Acme {number} GmbH", "country": country}

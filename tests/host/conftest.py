@@ -14,6 +14,7 @@ import pytest
 from dev.processes import CommandHost, HostStartError, no_settings
 from dev.sandbox.api import app_environment, create_app
 from dev.sandbox.serving import serve
+from dev.stand_in import STAND_IN
 from tests.sandboxed import NewRecord, Sandbox, record_maker
 
 APP = Path(__file__).parents[2]
@@ -92,7 +93,7 @@ def shared_sandbox() -> Iterator[Sandbox | None]:
     if URL:
         yield Sandbox(SANDBOX_URL) if SANDBOX_URL else None
     else:
-        with serve(create_app()) as url:
+        with serve(create_app(STAND_IN)) as url:
             yield Sandbox(url)
 
 

@@ -3,9 +3,12 @@
 import httpx
 import pytest
 
+from shared.business import NATURAL_KEY, example
+from tests.sandboxed import invalid
+
 from .conftest import Caller
 
-VALID = {"registration_number": "HRB 1", "name": "Acme GmbH", "country": "DE"}
+VALID = example()
 
 
 def assert_refused(answer: httpx.Response, status: int) -> None:
@@ -16,10 +19,10 @@ def assert_refused(answer: httpx.Response, status: int) -> None:
 @pytest.mark.parametrize(
     ("content", "content_type", "status"),
     [
-        (b'{"name": "Acme"}', "application/json", 400),
-        (b'{"name": ', "application/json", 400),
-        (b"name=Acme", "application/x-www-form-urlencoded", 415),
-        (b'{"name": "%s"}' % (b"x" * 256 * 1024), "application/json", 413),
+        (b"{}", "application/json", 400),
+        (b'{"unfinished": ', "application/json", 400),
+        (b"a=form", "application/x-www-form-urlencoded", 415),
+        (b'{"long": "%s"}' % (b"x" * 256 * 1024), "application/json", 413),
     ],
 )
 def test_a_body_that_is_no_record_is_refused(app: Caller, content: bytes, content_type: str, status: int) -> None:
@@ -44,7 +47,7 @@ def test_a_body_that_is_no_batch_is_refused(app: Caller, content: bytes, content
 
 
 def test_one_bad_record_stops_the_whole_batch_and_every_bad_one_is_named(app: Caller) -> None:
-    records = [VALID, {"name": "x"}, VALID, {**VALID, "country": "Germany"}]
+    records = [VALID, invalid(), VALID, {**VALID, NATURAL_KEY: []}]
     refused = app.http.post("/api/businesses/batch", json=records)
     assert_refused(refused, 400)
     assert {error["index"] for error in refused.json()["errors"]} == {1, 3}

@@ -2,6 +2,7 @@
 
 import ssl
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -12,6 +13,9 @@ from dev.sandbox.serving import serve
 
 # Loading the usual certificates takes longer than most of these tests, and nothing here speaks TLS.
 NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+BOOKS = SandboxOptions(path="/books", natural_key="isbn", assign=lambda number: {"bookId": number, "copies": 1})
+"""An API that has nothing to do with the one that the app posts to."""
 
 
 class Clock:
@@ -39,7 +43,7 @@ def advance(clock: Clock) -> Callable[[float], None]:
 def anonymous(clock: Clock) -> Iterator[httpx.Client]:
     """A client without a token."""
     with (
-        serve(create_app(SandboxOptions(clock=clock))) as url,
+        serve(create_app(replace(BOOKS, clock=clock))) as url,
         httpx.Client(base_url=url, verify=NO_CERTIFICATES) as client,
     ):
         yield client
@@ -76,5 +80,5 @@ def stats(anonymous: httpx.Client) -> Callable[[], dict[str, Any]]:
 
 
 @pytest.fixture
-def business() -> dict[str, Any]:
-    return {"registration_number": "HRB 1001", "name": "Acme GmbH", "country": "DE"}
+def book() -> dict[str, Any]:
+    return {"isbn": "978-1", "title": "Über Dinge", "authors": [{"name": "A. Nonym"}], "pages": 12}

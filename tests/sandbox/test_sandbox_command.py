@@ -9,10 +9,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
+
+from shared.business import COLLECTION, example
 
 PROJECT = Path(__file__).parents[2]
 
@@ -46,14 +47,14 @@ def authorized(environment: dict[str, str]) -> httpx.Client:
     return httpx.Client(base_url=base_url, headers={"Authorization": f"Bearer {answer.json()['access_token']}"})
 
 
-def test_a_killed_sandbox_loses_no_record(tmp_path: Path, business: dict[str, Any]) -> None:
+def test_a_killed_sandbox_loses_no_record(tmp_path: Path) -> None:
     headers = {"Idempotency-Key": "k1"}
     with running(tmp_path / "sandbox.db") as (process, environment), authorized(environment) as client:
-        stored = client.post("/businesses", json=business, headers=headers).content
+        stored = client.post(COLLECTION, json=example(), headers=headers).content
         process.kill()
         process.wait()
     with running(tmp_path / "sandbox.db") as (_, environment), authorized(environment) as client:
-        again = client.post("/businesses", json=business, headers=headers)
+        again = client.post(COLLECTION, json=example(), headers=headers)
     assert (again.content, again.headers["Idempotency-Replayed"]) == (stored, "true")
 
 

@@ -172,25 +172,25 @@ class TestBearer:
     """The check of bearer tokens on the API's routes: RFC 6750 §3."""
 
     def test_a_request_without_a_token_gets_a_challenge_without_error(
-        self, anonymous: httpx.Client, business: dict[str, Any]
+        self, anonymous: httpx.Client, book: dict[str, Any]
     ) -> None:
-        answer = anonymous.post("/businesses", json=business)
+        answer = anonymous.post("/books", json=book)
         assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, 'Bearer realm="sandbox"')
 
     def test_another_scheme_gets_a_challenge_without_error(self, anonymous: httpx.Client) -> None:
-        answer = anonymous.get("/businesses/1", auth=CREDENTIALS)
+        answer = anonymous.get("/books/1", auth=CREDENTIALS)
         assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, 'Bearer realm="sandbox"')
 
     @pytest.mark.parametrize("credentials", ["Bearer", "Bearer two words"])
     def test_malformed_bearer_credentials_are_an_invalid_request(
         self, anonymous: httpx.Client, credentials: str
     ) -> None:
-        answer = anonymous.get("/businesses/1", headers={"Authorization": credentials})
+        answer = anonymous.get("/books/1", headers={"Authorization": credentials})
         assert answer.status_code == 400
         assert answer.headers["WWW-Authenticate"] == 'Bearer realm="sandbox", error="invalid_request"'
 
     def test_an_unknown_token_is_invalid(self, anonymous: httpx.Client) -> None:
-        answer = anonymous.get("/businesses/1", headers={"Authorization": "Bearer unknown"})
+        answer = anonymous.get("/books/1", headers={"Authorization": "Bearer unknown"})
         assert answer.status_code == 401
         assert answer.headers["WWW-Authenticate"] == 'Bearer realm="sandbox", error="invalid_token"'
 
@@ -198,16 +198,16 @@ class TestBearer:
         self, client: httpx.Client, advance: Callable[[float], None]
     ) -> None:
         advance(3599)
-        assert client.get("/businesses/1").status_code == 404
+        assert client.get("/books/1").status_code == 404
         advance(1)
-        assert client.get("/businesses/1").status_code == 401
+        assert client.get("/books/1").status_code == 401
 
     def test_an_expired_token_is_still_refused_after_another_was_issued(
         self, client: httpx.Client, token_for: Callable[[str], str], advance: Callable[[float], None]
     ) -> None:
         advance(3600)
         token_for(SCOPE)
-        assert client.get("/businesses/1").status_code == 401
+        assert client.get("/books/1").status_code == 401
 
     def test_a_live_token_outlasts_the_expiry_of_an_older_one(
         self, client: httpx.Client, token_for: Callable[[str], str], advance: Callable[[float], None]
@@ -216,11 +216,11 @@ class TestBearer:
         token = token_for(SCOPE)
         advance(1800)
         token_for(SCOPE)
-        assert client.get("/businesses/1", headers={"Authorization": f"Bearer {token}"}).status_code == 404
+        assert client.get("/books/1", headers={"Authorization": f"Bearer {token}"}).status_code == 404
 
     def test_revocation_ends_every_token(self, client: httpx.Client, anonymous: httpx.Client) -> None:
         assert anonymous.post("/auth/revoke").status_code == 204
-        answer = client.get("/businesses/1")
+        answer = client.get("/books/1")
         assert answer.status_code == 401
         assert 'error="invalid_token"' in answer.headers["WWW-Authenticate"]
 
@@ -229,7 +229,7 @@ class TestBearer:
     ) -> None:
         anonymous.post("/auth/revoke")
         headers = {"Authorization": f"Bearer {token_for(SCOPE)}"}
-        assert anonymous.get("/businesses/1", headers=headers).status_code == 404
+        assert anonymous.get("/books/1", headers=headers).status_code == 404
 
     @pytest.mark.parametrize(
         ("method", "granted", "missing"),
@@ -238,7 +238,7 @@ class TestBearer:
     def test_a_token_without_the_scope_is_refused(
         self, anonymous: httpx.Client, token_for: Callable[[str], str], method: str, granted: str, missing: str
     ) -> None:
-        answer = anonymous.request(method, "/businesses", headers={"Authorization": f"Bearer {token_for(granted)}"})
+        answer = anonymous.request(method, "/books", headers={"Authorization": f"Bearer {token_for(granted)}"})
         assert answer.status_code == 403
         assert (
             answer.headers["WWW-Authenticate"]
@@ -249,4 +249,4 @@ class TestBearer:
         self, anonymous: httpx.Client, token_for: Callable[[str], str]
     ) -> None:
         headers = {"Authorization": f"bearer {token_for(SCOPE)}"}
-        assert anonymous.get("/businesses/1", headers=headers).status_code == 404
+        assert anonymous.get("/books/1", headers=headers).status_code == 404
