@@ -5,6 +5,7 @@ delay as for a single record. A round is divided into sections, a large section 
 enough to be posted in waves; so no orchestration has more than a few hundred events in its history.
 """
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -56,8 +57,18 @@ class ItemPending(BaseModel):
     outcome: Literal["pending"] = "pending"
 
 
+class ItemInvalid(BaseModel):
+    """The record was skipped, since it is not valid; this is the first of its errors."""
+
+    model_config = ConfigDict(frozen=True)
+
+    outcome: Literal["invalid"] = "invalid"
+    field: str = ""
+    detail: str = ""
+
+
 type ItemOutcome = Annotated[
-    ItemPosted | ItemPending | Rejected | Deferred | GaveUp | Cancelled, Field(discriminator="outcome")
+    ItemPosted | ItemPending | ItemInvalid | Rejected | Deferred | GaveUp | Cancelled, Field(discriminator="outcome")
 ]
 
 
@@ -139,6 +150,7 @@ class Tally(BaseModel):
     gave_up: int = 0
     cancelled: int = 0
     pending: int = 0
+    invalid: int = 0
 
 
 class BatchProgress(BaseModel):
@@ -188,11 +200,15 @@ class Batch(BaseModel):
     started_at: datetime | None = None
 
     @classmethod
-    def of(cls, businesses: Sequence[NewBusiness], settings: DeliverySettings) -> "Batch":
-        """A batch of which nothing has been posted yet."""
-        items = tuple(Item(index=index, record=accepted(business)) for index, business in enumerate(businesses))
-        results = (ItemPending(),) * len(items)
-        return cls(items=items, results=results, settings=settings, fingerprint=fingerprint_of(businesses))
+    def of(cls, records: Sequence[NewBusiness | ItemInvalid], settings: DeliverySettings) -> "Batch":
+        """A batch of which nothing has been posted yet; invalid records keep their places and are never posted."""
+        valid = {index: record for index, record in enumerate(records) if not isinstance(record, ItemInvalid)}
+        items = tuple(Item(index=index, record=accepted(business)) for index, business in valid.items())
+        results = tuple(record if isinstance(record, ItemInvalid) else ItemPending() for record in records)
+        fingerprint = fingerprint_of(valid.values())
+        if len(valid) < len(records):  # the same records in other places are another batch
+            fingerprint = hashlib.sha256(f"{fingerprint}:{list(valid)}:{len(records)}".encode()).hexdigest()
+        return cls(items=items, results=results, settings=settings, fingerprint=fingerprint)
 
     @property
     def stored_size(self) -> int:
@@ -202,7 +218,8 @@ class Batch(BaseModel):
         an input twice, in ASCII.
         """
         deferred = Deferred(reason="." * _REASON_LENGTH, retry_after=3600.0)
-        largest = self.model_copy(update={"results": (deferred,) * len(self.results)})
+        results = tuple(result if isinstance(result, ItemInvalid) else deferred for result in self.results)
+        largest = self.model_copy(update={"results": results})
         return len(json.dumps(json.dumps(largest.model_dump(mode="json"))))
 
     def sections(self, instance_id: str) -> Iterator[tuple[str, Section]]:
@@ -251,7 +268,7 @@ class Batch(BaseModel):
     ) -> BatchProgress:
         """How far the batch is."""
         counts = Counter[str](result.outcome for result in self.results)
-        settled = len(self.results) - counts["pending"] - counts["deferred"]
+        settled = len(self.results) - counts["pending"] - counts["deferred"] - counts["invalid"]
         reasons = Counter(result.reason for result in self.results if isinstance(result, Deferred | GaveUp))
         seconds = (now - (self.started_at or now)).total_seconds()
         return BatchProgress(

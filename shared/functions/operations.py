@@ -55,10 +55,8 @@ async def CancelOperation(req: func.HttpRequest, client: df.DurableOrchestration
 @problems_answered
 async def RetryOperation(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
     """Deliver a record again that was not posted, corrected if a body is given."""
-    corrected = None
-    if body := req.get_body():
-        business = requests.read_business(req.headers.get("Content-Type"), body)
-        corrected = Delivery.of(business, DeliverySettings.from_environment())
+    business = requests.read_correction(req.headers, req.get_body())
+    corrected = None if business is None else Delivery.of(business, DeliverySettings.from_environment())
     return operation_response(await Operations(client).retry(req.route_params["id"], corrected), 202)
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel
 
@@ -26,6 +26,14 @@ _UNFINISHED: frozenset[State] = frozenset({"pending", "running", "deferred", "su
 _POLL_SECONDS = 1.0
 
 
+class Skipped(BaseModel):
+    """A record of a batch that is not valid: its index, from 0, and the first of its errors."""
+
+    index: int
+    field: str
+    detail: str
+
+
 class Operation(BaseModel):
     """The delivery of one record or of a batch.
 
@@ -34,7 +42,9 @@ class Operation(BaseModel):
         next_attempt_at: UTC; None unless deferred.
         outcome: Of the last attempt; None before that, of a batch, and if the orchestration itself failed.
         batch: How many records of a batch are where; None for a single record.
-        skipped: Of a batch that was just started, what was wrong with the records that were left out.
+        skipped: Of a batch that was just started, the first hundred of the records that were left out; all of them are
+            among its results.
+        skipped_total: How many were left out; None if none was.
     """
 
     id: str
@@ -43,7 +53,8 @@ class Operation(BaseModel):
     next_attempt_at: datetime | None = None
     outcome: Outcome | None = None
     batch: BatchProgress | None = None
-    skipped: list[dict[str, Any]] | None = None
+    skipped: list[Skipped] | None = None
+    skipped_total: int | None = None
     created_at: datetime | None = None
     updated_at: datetime | None = None
 
