@@ -16,6 +16,7 @@ from shared.settings import SettingsError
 from shared.telemetry import tracer
 
 from .outcomes import AttemptOutcome, Deferred, Posted, Rejected
+from .reading import HIDDEN
 
 _log = logging.getLogger("post_business")
 
@@ -28,13 +29,13 @@ class Attempt(BaseModel):
         idempotency_key: The same for every attempt at this record.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     record: Record
     idempotency_key: str = Field(min_length=1)
 
 
-_OUTCOME: TypeAdapter[AttemptOutcome] = TypeAdapter(AttemptOutcome)
+_OUTCOME: TypeAdapter[AttemptOutcome] = TypeAdapter(AttemptOutcome, config=HIDDEN)
 
 
 def parse_outcome(returned: object) -> AttemptOutcome:

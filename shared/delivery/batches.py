@@ -20,6 +20,7 @@ from shared.settings import DeliverySettings
 
 from .attempts import Attempt
 from .outcomes import AttemptOutcome, Cancelled, Deferred, GaveUp, Posted, Rejected
+from .reading import HIDDEN, UNTOLD
 from .records import accepted, fingerprint_of
 from .retries import retry_delay
 
@@ -34,7 +35,7 @@ _SECTIONS = 20
 class Item(BaseModel):
     """One record of a batch, by its place in what the caller sent (from 0)."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     index: int
     record: Record
@@ -43,7 +44,7 @@ class Item(BaseModel):
 class ItemPosted(BaseModel):
     """The API has the record under this id."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     outcome: Literal["posted"] = "posted"
     id: str | None
@@ -52,7 +53,7 @@ class ItemPosted(BaseModel):
 class ItemPending(BaseModel):
     """The record has not been sent yet."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     outcome: Literal["pending"] = "pending"
 
@@ -60,7 +61,7 @@ class ItemPending(BaseModel):
 class ItemInvalid(BaseModel):
     """The record was skipped, since it is not valid; this is the first of its errors."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     outcome: Literal["invalid"] = "invalid"
     field: str = ""
@@ -75,13 +76,13 @@ type ItemOutcome = Annotated[
 class ItemResult(BaseModel):
     """What has become of one record of a batch so far."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     index: int
     result: ItemOutcome
 
 
-_RESULTS: TypeAdapter[list[ItemResult]] = TypeAdapter(list[ItemResult])
+_RESULTS: TypeAdapter[list[ItemResult]] = TypeAdapter(Annotated[list[ItemResult], UNTOLD], config=HIDDEN)
 
 
 def read_results(returned: object) -> list[ItemResult]:
@@ -97,7 +98,7 @@ class Section(BaseModel):
         parallelism: How many records are under way at once.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     key: str
     items: tuple[Item, ...]
@@ -141,7 +142,7 @@ def item_outcome(outcome: AttemptOutcome) -> ItemPosted | Rejected | Deferred:
 class Tally(BaseModel):
     """How many records of a batch are where."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     total: int
     posted: int = 0
@@ -164,7 +165,7 @@ class BatchProgress(BaseModel):
         reason: Why records are deferred or were given up; of several reasons the most frequent.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     tally: Tally
     round: int
@@ -190,10 +191,10 @@ class Batch(BaseModel):
         started_at: UTC, in durable time; None before the first round.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     items: tuple[Item, ...]
-    results: tuple[ItemOutcome, ...]
+    results: Annotated[tuple[ItemOutcome, ...], UNTOLD]
     settings: DeliverySettings
     fingerprint: str
     round: int = 1

@@ -44,7 +44,7 @@ class Delivery(BaseModel):
             under another key.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     record: Record
     settings: DeliverySettings = DeliverySettings()
@@ -77,7 +77,7 @@ class Progress(BaseModel):
         next_attempt_at: UTC; None if the outcome is final.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     attempt: int
     outcome: Outcome

@@ -4,7 +4,7 @@ import hashlib
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from shared.delivery.batches import BatchProgress, ItemResult
 from shared.delivery.outcomes import Outcome
@@ -29,6 +29,8 @@ _POLL_SECONDS = 1.0
 class Skipped(BaseModel):
     """A record of a batch that is not valid: its index, from 0, and the first of its errors."""
 
+    model_config = ConfigDict(hide_input_in_errors=True)
+
     index: int
     field: str
     detail: str
@@ -46,6 +48,8 @@ class Operation(BaseModel):
             among its results.
         skipped_total: How many were left out; None if none was.
     """
+
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     id: str
     state: State
@@ -77,6 +81,8 @@ class Operation(BaseModel):
 class OperationPage(BaseModel):
     """Operations, the latest first."""
 
+    model_config = ConfigDict(hide_input_in_errors=True)
+
     page: int
     pages: int
     operations: list[Operation]
@@ -84,6 +90,8 @@ class OperationPage(BaseModel):
 
 class ResultPage(BaseModel):
     """What has become of the records of a batch, in the order in which they were sent."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     page: int
     pages: int
