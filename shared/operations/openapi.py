@@ -11,7 +11,7 @@ from shared.delivery.batches import MAX_RECORDS
 from shared.rest import ProblemDetails
 
 from .model import Operation, OperationPage, ResultPage, State
-from .requests import MAX_IDEMPOTENCY_KEY_LENGTH, MAX_WAIT_SECONDS
+from .requests import MAX_ERRORS, MAX_IDEMPOTENCY_KEY_LENGTH, MAX_WAIT_SECONDS
 
 _REF = "#/components/schemas/{model}"
 _RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer", "minimum": 0}, "description": "Seconds"}}
@@ -39,6 +39,27 @@ _WAIT = {
 }
 
 
+_REFUSAL = {
+    "description": "Why a request is refused; of a body, what is wrong with it by field, and in a batch by index",
+    "allOf": [{"$ref": _REF.format(model="ProblemDetails")}],
+    "properties": {
+        "errors": {
+            "type": "array",
+            "maxItems": MAX_ERRORS,
+            "items": {
+                "type": "object",
+                "properties": {
+                    "index": {"type": "integer", "minimum": 0},
+                    "field": {"type": "string"},
+                    "detail": {"type": "string"},
+                },
+                "required": ["field", "detail"],
+            },
+        },
+        "errors_total": {"type": "integer", "minimum": 1, "description": "How many there are, listed or not"},
+    },
+}
+
 _LINES = """{"registration_number": "HRB 1001", "name": "Acme GmbH", "country": "DE"}
 """
 
@@ -56,6 +77,7 @@ def document(server_url: str) -> dict[str, Any]:
     )
     schemas = definitions["$defs"]
     schemas["Posted"]["properties"]["business"] = _schema("Business")  # the model has plain JSON there
+    schemas["Refusal"] = _REFUSAL
     return {
         "openapi": "3.1.0",
         "info": {
@@ -82,7 +104,7 @@ def _paths() -> dict[str, Any]:
     starts = {
         "200": _answer("It has ended in time, but not as posted", operation, {**started, **applied}),
         "202": _answer("Started, or found", operation, {**started, **applied}),
-        **_problems(400, 413, 415, 422, 503),
+        **_problems(400, 411, 413, 415, 422, 503),
     }
     record = {"application/json": {"schema": _schema("NewBusiness")}}
     records = {"type": "array", "items": _schema("NewBusiness"), "minItems": 1, "maxItems": MAX_RECORDS}
@@ -108,7 +130,7 @@ def _paths() -> dict[str, Any]:
                     {
                         "name": "skip_invalid",
                         "in": "query",
-                        "description": "Leave invalid records out, and say which",
+                        "description": "Skip invalid records; their results say why",
                         "schema": {"type": "boolean", "default": False},
                     },
                 ],
@@ -185,7 +207,7 @@ def _paths() -> dict[str, Any]:
                 "requestBody": {"required": False, "content": record},
                 "responses": {
                     "202": _answer("Started again", operation, {**_ETAG, **_RETRY_AFTER}),
-                    **_problems(400, 404, 409, 413, 415, 503),
+                    **_problems(400, 404, 409, 411, 413, 415, 503),
                 },
             }
         },
@@ -225,7 +247,7 @@ def _answer(
 
 
 def _problems(*statuses: int) -> dict[str, Any]:
-    problem = _content("ProblemDetails", "application/problem+json")
+    problem = _content("Refusal", "application/problem+json")
     headers = {503: _RETRY_AFTER}
     refused = {"401": _answer("The function key is missing or wrong")}  # said by the host, not by the app
     return refused | {
