@@ -41,7 +41,7 @@ app = df.DFApp(http_auth_level=func.AuthLevel.FUNCTION)
 @problems_answered
 async def StartPostBusiness(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
     """Take one record in, and answer at once where its operation can be followed."""
-    business = requests.read_business(req.headers.get("Content-Type"), req.get_body())
+    business = requests.read_business(req.headers, req.get_body())
     return await started(req, client, Delivery.of(business, DeliverySettings.from_environment()))
 
 

@@ -18,6 +18,7 @@ from shared.telemetry import tracer
 from .answers import outcome_of, unanswered
 from .bounds import SINGLE_LIMIT, bounded, size
 from .outcomes import AttemptOutcome, Posted
+from .reading import HIDDEN
 
 _log = logging.getLogger("post_business")
 
@@ -36,7 +37,7 @@ class Attempt(BaseModel):
     idempotency_key: str = Field(min_length=1)
 
 
-_OUTCOME: TypeAdapter[AttemptOutcome] = TypeAdapter(AttemptOutcome)
+_OUTCOME: TypeAdapter[AttemptOutcome] = TypeAdapter(AttemptOutcome, config=HIDDEN)
 
 
 def parse_outcome(returned: object) -> AttemptOutcome:

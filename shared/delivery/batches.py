@@ -5,6 +5,7 @@ delay as for a single record. A round is divided into sections, a large section 
 enough to be posted in waves; so no orchestration has more than a few hundred events in its history.
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
@@ -19,6 +20,7 @@ from shared.settings import DeliverySettings
 from .attempts import Attempt
 from .bounds import BATCH_LIMIT, bounded, cut, size, stored
 from .outcomes import AttemptOutcome, Cancelled, Deferred, GaveUp, Posted, Rejected, doubted
+from .reading import HIDDEN, UNTOLD
 from .records import accepted, fingerprint_of
 from .retries import retry_delay
 
@@ -33,7 +35,7 @@ _SECTIONS = 20
 class Item(BaseModel):
     """One record of a batch, by its place in what the caller sent (from 0)."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     index: int
     record: Record
@@ -42,7 +44,7 @@ class Item(BaseModel):
 class ItemPosted(BaseModel):
     """The API has the record under this id; a `warning` tells what of its answer could not be read."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     outcome: Literal["posted"] = "posted"
     id: str | None = None
@@ -52,26 +54,36 @@ class ItemPosted(BaseModel):
 class ItemPending(BaseModel):
     """The record has not been sent yet."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     outcome: Literal["pending"] = "pending"
 
 
+class ItemInvalid(BaseModel):
+    """The record was skipped, since it is not valid; this is the first of its errors."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+    outcome: Literal["invalid"] = "invalid"
+    field: str = ""
+    detail: str = ""
+
+
 type ItemOutcome = Annotated[
-    ItemPosted | ItemPending | Rejected | Deferred | GaveUp | Cancelled, Field(discriminator="outcome")
+    ItemPosted | ItemPending | ItemInvalid | Rejected | Deferred | GaveUp | Cancelled, Field(discriminator="outcome")
 ]
 
 
 class ItemResult(BaseModel):
     """What has become of one record of a batch so far."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     index: int
     result: ItemOutcome
 
 
-_RESULTS: TypeAdapter[list[ItemResult]] = TypeAdapter(list[ItemResult])
+_RESULTS: TypeAdapter[list[ItemResult]] = TypeAdapter(Annotated[list[ItemResult], UNTOLD], config=HIDDEN)
 
 
 def read_results(returned: object) -> list[ItemResult]:
@@ -88,7 +100,7 @@ class Section(BaseModel):
         kept: How much is kept of what the API told about a record (`bounds.size`).
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     key: str
     items: tuple[Item, ...]
@@ -149,7 +161,7 @@ _LONGEST_WAIT = Deferred(reason="." * (_REASON_LIMIT - 6), retry_after=3600.0, m
 class Tally(BaseModel):
     """How many records of a batch are where."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     total: int
     posted: int = 0
@@ -158,6 +170,7 @@ class Tally(BaseModel):
     gave_up: int = 0
     cancelled: int = 0
     pending: int = 0
+    invalid: int = 0
 
 
 class BatchProgress(BaseModel):
@@ -173,7 +186,7 @@ class BatchProgress(BaseModel):
         reason: Why records are deferred or were given up; of several reasons the most frequent.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     tally: Tally
     round: int
@@ -209,10 +222,10 @@ class Batch(BaseModel):
         kept: How much is kept of what the API told about a record (`bounds.size`).
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     items: tuple[Item, ...]
-    results: tuple[ItemOutcome, ...]
+    results: Annotated[tuple[ItemOutcome, ...], UNTOLD]
     settings: DeliverySettings
     fingerprint: str
     round: int = 1
@@ -221,11 +234,15 @@ class Batch(BaseModel):
     kept: int = BATCH_LIMIT
 
     @classmethod
-    def of(cls, businesses: Sequence[NewBusiness], settings: DeliverySettings) -> "Batch":
-        """A batch of which nothing has been posted yet."""
-        items = tuple(Item(index=index, record=accepted(business)) for index, business in enumerate(businesses))
-        results = (ItemPending(),) * len(items)
-        return cls(items=items, results=results, settings=settings, fingerprint=fingerprint_of(businesses))
+    def of(cls, records: Sequence[NewBusiness | ItemInvalid], settings: DeliverySettings) -> "Batch":
+        """A batch of which nothing has been posted yet; invalid records keep their places and are never posted."""
+        valid = {index: record for index, record in enumerate(records) if not isinstance(record, ItemInvalid)}
+        items = tuple(Item(index=index, record=accepted(business)) for index, business in valid.items())
+        results = tuple(record if isinstance(record, ItemInvalid) else ItemPending() for record in records)
+        fingerprint = fingerprint_of(valid.values())
+        if len(valid) < len(records):  # the same records in other places are another batch
+            fingerprint = hashlib.sha256(f"{fingerprint}:{list(valid)}:{len(records)}".encode()).hexdigest()
+        return cls(items=items, results=results, settings=settings, fingerprint=fingerprint)
 
     @property
     def stored_size(self) -> int:
@@ -233,8 +250,8 @@ class Batch(BaseModel):
 
         Each record then has a result with a reason of the greatest length.
         """
-        largest = self.model_copy(update={"results": (_LONGEST_WAIT,) * len(self.results)})
-        return size(stored(largest))
+        results = tuple(result if isinstance(result, ItemInvalid) else _LONGEST_WAIT for result in self.results)
+        return size(stored(self.model_copy(update={"results": results})))
 
     def within(self, limit: int) -> "Batch":
         """The batch, keeping so little of what the API tells that it never takes more than `limit` bytes."""
@@ -291,7 +308,7 @@ class Batch(BaseModel):
     ) -> BatchProgress:
         """How far the batch is."""
         counts = Counter[str](result.outcome for result in self.results)
-        settled = len(self.results) - counts["pending"] - counts["deferred"]
+        settled = len(self.results) - counts["pending"] - counts["deferred"] - counts["invalid"]
         reasons = Counter(result.reason for result in self.results if isinstance(result, Deferred | GaveUp))
         seconds = (now - (self.started_at or now)).total_seconds()
         return BatchProgress(

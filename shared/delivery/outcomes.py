@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from shared.business import Record
 from shared.rest import ProblemDetails
 
+from .reading import UNTOLD
+
 
 class _Outcome(BaseModel):
     """Attributes of all outcomes.
@@ -95,10 +97,10 @@ class Cancelled(_NotPosted):
         return cls.model_validate(last.model_dump(exclude={"outcome", "retry_after"}))
 
 
-type AttemptOutcome = Annotated[Posted | Rejected | Deferred, Field(discriminator="outcome")]
+type AttemptOutcome = Annotated[Posted | Rejected | Deferred, Field(discriminator="outcome"), UNTOLD]
 """What one attempt has led to."""
 
-type Outcome = Annotated[Posted | Rejected | Deferred | GaveUp | Cancelled, Field(discriminator="outcome")]
+type Outcome = Annotated[Posted | Rejected | Deferred | GaveUp | Cancelled, Field(discriminator="outcome"), UNTOLD]
 """What a delivery has led to so far: the outcome of its last attempt, or its end without the API's word."""
 
 

@@ -4,17 +4,16 @@ import functools
 import logging
 import math
 from collections.abc import Awaitable, Callable
-from typing import Any
 from urllib.parse import urlsplit
 
 import azure.durable_functions as df
 import azure.functions as func
 from pydantic import BaseModel
 
-from shared.delivery.batches import Batch
+from shared.delivery.batches import Batch, ItemInvalid
 from shared.delivery.records import Delivery
 from shared.operations import requests
-from shared.operations.model import Operation
+from shared.operations.model import Operation, Skipped
 from shared.operations.problems import ANSWERABLE, as_request_error
 from shared.operations.resource import Operations
 from shared.rest import ProblemDetails
@@ -44,7 +43,6 @@ async def started(
     req: func.HttpRequest,
     client: df.DurableOrchestrationClient,
     delivery: Delivery | Batch,
-    skipped: list[dict[str, Any]] | None = None,
 ) -> func.HttpResponse:
     """Start an operation, or find it; with `Prefer: wait=N`, answer with its end if that comes in time."""
     operations = Operations(client)
@@ -56,7 +54,14 @@ async def started(
         applied = f"wait={preferred_wait:g}"
         if operation.finished:
             status = 201 if operation.state == "posted" else 200
-    operation.skipped = skipped or None
+    if isinstance(delivery, Batch):
+        skipped = [
+            Skipped(index=index, field=result.field, detail=result.detail)
+            for index, result in enumerate(delivery.results)
+            if isinstance(result, ItemInvalid)
+        ]
+        operation.skipped = skipped[: requests.MAX_ERRORS] or None
+        operation.skipped_total = len(skipped) or None
     return operation_response(operation, status, Location=location, Preference_Applied=applied)
 
 

@@ -28,9 +28,8 @@ batches = df.Blueprint()
 async def StartPostBatch(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
     """Take many records in: all of them, or with `skip_invalid` those that are valid, or none."""
     skip_invalid = requests.read_flag(req.params, "skip_invalid")
-    taken = requests.read_batch(req.headers.get("Content-Type"), req.get_body(), skip_invalid=skip_invalid)
-    batch = Batch.of(taken.businesses, DeliverySettings.from_environment())
-    return await started(req, client, batch, skipped=taken.skipped)
+    records = requests.read_batch(req.headers, req.get_body(), skip_invalid=skip_invalid)
+    return await started(req, client, Batch.of(records, DeliverySettings.from_environment()))
 
 
 @batches.orchestration_trigger("context")

@@ -56,10 +56,9 @@ async def CancelOperation(req: func.HttpRequest, client: df.DurableOrchestration
 @problems_answered
 async def RetryOperation(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
     """Deliver a record again that was not posted, corrected if a body is given."""
-    not_stored, corrected = requests.read_flag(req.params, "not_stored"), None
-    if body := req.get_body():
-        business = requests.read_business(req.headers.get("Content-Type"), body)
-        corrected = Delivery.of(business, DeliverySettings.from_environment())
+    not_stored = requests.read_flag(req.params, "not_stored")
+    business = requests.read_correction(req.headers, req.get_body())
+    corrected = None if business is None else Delivery.of(business, DeliverySettings.from_environment())
     retried = await Operations(client).retry(req.route_params["id"], corrected, not_stored=not_stored)
     return operation_response(retried, 202)
 

@@ -2,9 +2,9 @@
 
 import hashlib
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from shared.delivery.batches import BatchProgress, ItemResult
 from shared.delivery.outcomes import Outcome
@@ -26,6 +26,16 @@ _UNFINISHED: frozenset[State] = frozenset({"pending", "running", "deferred", "su
 _POLL_SECONDS = 1.0
 
 
+class Skipped(BaseModel):
+    """A record of a batch that is not valid: its index, from 0, and the first of its errors."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    index: int
+    field: str
+    detail: str
+
+
 class Operation(BaseModel):
     """The delivery of one record or of a batch.
 
@@ -36,8 +46,12 @@ class Operation(BaseModel):
             batch, whether that is so of any of its records.
         outcome: Of the last attempt; None before that, of a batch, and if the orchestration itself failed.
         batch: How many records of a batch are where; None for a single record.
-        skipped: Of a batch that was just started, what was wrong with the records that were left out.
+        skipped: Of a batch that was just started, the first hundred of the records that were left out; all of them are
+            among its results.
+        skipped_total: How many were left out; None if none was.
     """
+
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     id: str
     state: State
@@ -46,7 +60,8 @@ class Operation(BaseModel):
     may_be_stored: bool = False
     outcome: Outcome | None = None
     batch: BatchProgress | None = None
-    skipped: list[dict[str, Any]] | None = None
+    skipped: list[Skipped] | None = None
+    skipped_total: int | None = None
     created_at: datetime | None = None
     updated_at: datetime | None = None
 
@@ -74,6 +89,8 @@ class Operation(BaseModel):
 class OperationPage(BaseModel):
     """Operations, the latest first."""
 
+    model_config = ConfigDict(hide_input_in_errors=True)
+
     page: int
     pages: int
     operations: list[Operation]
@@ -81,6 +98,8 @@ class OperationPage(BaseModel):
 
 class ResultPage(BaseModel):
     """What has become of the records of a batch, in the order in which they were sent."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     page: int
     pages: int

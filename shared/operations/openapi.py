@@ -12,7 +12,7 @@ from shared.delivery.batches import MAX_RECORDS
 from shared.rest import ProblemDetails
 
 from .model import Operation, OperationPage, ResultPage, State
-from .requests import MAX_IDEMPOTENCY_KEY_LENGTH, MAX_WAIT_SECONDS
+from .requests import MAX_ERRORS, MAX_IDEMPOTENCY_KEY_LENGTH, MAX_WAIT_SECONDS
 
 _REF = "#/components/schemas/{model}"
 _RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer", "minimum": 0}, "description": "Seconds"}}
@@ -51,6 +51,27 @@ _NOT_STORED = {
     "schema": {"type": "boolean", "default": False},
 }
 
+
+_REFUSAL = {
+    "description": "Why a request is refused; of a body, what is wrong with it by field, and in a batch by index",
+    "allOf": [{"$ref": _REF.format(model="ProblemDetails")}],
+    "properties": {
+        "errors": {
+            "type": "array",
+            "maxItems": MAX_ERRORS,
+            "items": {
+                "type": "object",
+                "properties": {
+                    "index": {"type": "integer", "minimum": 0},
+                    "field": {"type": "string"},
+                    "detail": {"type": "string"},
+                },
+                "required": ["field", "detail"],
+            },
+        },
+        "errors_total": {"type": "integer", "minimum": 1, "description": "How many there are, listed or not"},
+    },
+}
 _EXAMPLE = example()
 
 
@@ -69,6 +90,7 @@ def document(server_url: str) -> dict[str, Any]:
     schemas["NewBusiness"]["examples"] = [_EXAMPLE]
     schemas["Business"]["examples"] = [{**assigned(), **_EXAMPLE}]
     schemas["Posted"]["properties"]["business"] = _schema("Business")  # the model has plain JSON there
+    schemas["Refusal"] = _REFUSAL
     return {
         "openapi": "3.1.0",
         "info": {
@@ -95,7 +117,7 @@ def _paths() -> dict[str, Any]:
     starts = {
         "200": _answer("It has ended in time, but not as posted", operation, {**started, **applied}),
         "202": _answer("Started, or found", operation, {**started, **applied}),
-        **_problems(400, 413, 415, 422, 503),
+        **_problems(400, 411, 413, 415, 422, 503),
     }
     record = {"application/json": {"schema": _schema("NewBusiness")}}
     records = {"type": "array", "items": _schema("NewBusiness"), "minItems": 1, "maxItems": MAX_RECORDS}
@@ -121,7 +143,7 @@ def _paths() -> dict[str, Any]:
                     {
                         "name": "skip_invalid",
                         "in": "query",
-                        "description": "Leave invalid records out, and say which",
+                        "description": "Skip invalid records; their results say why",
                         "schema": {"type": "boolean", "default": False},
                     },
                 ],
@@ -199,7 +221,7 @@ def _paths() -> dict[str, Any]:
                 "requestBody": {"required": False, "content": record},
                 "responses": {
                     "202": _answer("Started again", operation, {**_ETAG, **_RETRY_AFTER}),
-                    **_problems(400, 404, 409, 413, 415, 503),
+                    **_problems(400, 404, 409, 411, 413, 415, 503),
                 },
             }
         },
@@ -239,7 +261,7 @@ def _answer(
 
 
 def _problems(*statuses: int) -> dict[str, Any]:
-    problem = _content("ProblemDetails", "application/problem+json")
+    problem = _content("Refusal", "application/problem+json")
     headers = {503: _RETRY_AFTER}
     refused = {"401": _answer("The function key is missing or wrong")}  # said by the host, not by the app
     return refused | {

@@ -1,113 +1,132 @@
 """Reads what callers send; whatever is wrong with it is refused in one answer that says where and what."""
 
 import hashlib
-import re
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, get_args
 
-from pydantic import TypeAdapter, ValidationError
-from pydantic_core import ErrorDetails, from_json
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from shared.business import NewBusiness
-from shared.delivery.batches import MAX_RECORDS
-from shared.http.media_types import media_type
+from shared.delivery.batches import MAX_RECORDS, ItemInvalid
+from shared.http.printable import printable
 
+from .bodies import JSON, NDJSON, has_body, read_text
 from .model import State
 from .problems import RequestError
+from .strict_json import Fault, MalformedError, Value, read_array, read_value
 
 MAX_BODY_BYTES = 256 * 1024
 MAX_BATCH_BYTES = 10 * 1000 * 1000
+MAX_ERRORS = 100
+"""How many errors an answer lists; how many there are, it says beside."""
+MAX_UNKNOWN_MEMBERS = 100
+"""How many members more than its model has a record may have to be looked at: each of them would be an error."""
 MAX_IDEMPOTENCY_KEY_LENGTH = 255
 MAX_WAIT_SECONDS = 60.0
 
-_JSON = re.compile(r"application/(?:[\w.+-]+\+)?json")
-_NDJSON = re.compile(r"application/(?:x-ndjson|ndjson|jsonl|x-jsonlines)")
 _RECENT = timedelta(days=1)
 _NOTHING_BEFORE = datetime(2000, 1, 1, tzinfo=UTC)  # the SDK writes earlier years in a way that the host cannot read
+_FIELD_LENGTH = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """The records of a batch that were taken in, and what was wrong with the others.
+class _Errors:
+    """What is wrong with a record: how many errors there are, and as many of the first as were asked for."""
 
-    Attributes:
-        businesses: In the order in which they were sent.
-        skipped: `{"index": …, "field": …, "detail": …}` for each error in a record that was left out.
-    """
-
-    businesses: list[NewBusiness]
-    skipped: list[dict[str, Any]]
+    total: int
+    first: list[dict[str, Any]]
 
 
-def read_business(content_type: str | None, body: bytes) -> NewBusiness:
+def read_business[M: BaseModel = NewBusiness](
+    headers: Mapping[str, str],
+    body: bytes,
+    model: type[M] = NewBusiness,  # type: ignore[assignment]
+) -> M:
     """Validate one record.
 
     Args:
-        content_type: The request's `Content-Type`, if any.
+        headers: Of the request.
         body: UTF-8 JSON, at most `MAX_BODY_BYTES`.
+        model: What a record is.
 
     Raises:
-        RequestError: 413, 415, or 400 with `errors`: `{"field": …, "detail": …}` for all bad fields at once.
+        RequestError: 411, 413, 415, or 400 with `errors`: `{"field": …, "detail": …}` for the bad fields, at most
+            `MAX_ERRORS`, and `errors_total`.
     """
-    _demand(_JSON.fullmatch(media_type(content_type)), content_type, "application/json")
-    _demand_size(body, MAX_BODY_BYTES)
+    _, text = read_text(headers, body, JSON, limit=MAX_BODY_BYTES)
     try:
-        return NewBusiness.model_validate_json(body)
-    except ValidationError as error:
-        details = _details(error)
-    if details[0]["type"] == "json_invalid":
-        raise RequestError(400, "Malformed JSON", details[0]["msg"])
-    errors = [_error(detail) for detail in details]
-    fields = ", ".join(error["field"] for error in errors)
-    raise RequestError(400, "Invalid record", f"not a valid business record, see {fields}", errors=errors)
+        value = read_value(_decoded(text))
+    except MalformedError as error:
+        raise RequestError(400, "Malformed JSON", str(error)) from None
+    record = _validated(value, model, MAX_ERRORS)
+    if not isinstance(record, _Errors):
+        return record
+    fields = printable(", ".join(error["field"] for error in record.first))
+    detail = f"not a valid business record, see {fields}"
+    raise RequestError(400, "Invalid record", detail, errors=record.first, errors_total=record.total)
 
 
-def read_batch(content_type: str | None, body: bytes, *, skip_invalid: bool = False) -> Taken:
+def read_correction(headers: Mapping[str, str], body: bytes) -> NewBusiness | None:
+    """Validate the record of a retry, if the caller has sent one.
+
+    Raises:
+        RequestError: As `read_business`.
+    """
+    return read_business(headers, body) if has_body(headers, body) else None
+
+
+def read_batch[M: BaseModel = NewBusiness](
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    skip_invalid: bool = False,
+    model: type[M] = NewBusiness,  # type: ignore[assignment]
+) -> list[M | ItemInvalid]:
     """Validate the records of a batch, all of them before the first is refused.
 
     Args:
-        content_type: `application/json` for an array of records, `application/x-ndjson` for one record a line.
-        body: UTF-8, at most `MAX_BATCH_BYTES` and `MAX_RECORDS` records.
-        skip_invalid: Leave invalid records out rather than refuse the batch, unless no valid one is left.
+        headers: Of the request. `application/json` says that the body is an array, `application/x-ndjson` that each
+            line of it is a record.
+        body: UTF-8, at most `MAX_BATCH_BYTES` and `MAX_RECORDS` records of at most `MAX_BODY_BYTES` each.
+        skip_invalid: Tell what is wrong with invalid records rather than refuse the batch, unless no valid one is left.
+        model: What a record is.
+
+    Returns:
+        What came of each record, in the order in which they were sent.
 
     Raises:
-        RequestError: 413, 415, or 400 with `errors`: `{"index": …, "field": …, "detail": …}`, the index from 0.
+        RequestError: 411, 413, 415, or 400 with `errors`: `{"index": …, "field": …, "detail": …}`, the index from 0, at
+            most `MAX_ERRORS`, and `errors_total`.
     """
-    lines = _NDJSON.fullmatch(media_type(content_type)) is not None
-    _demand(
-        lines or _JSON.fullmatch(media_type(content_type)), content_type, "application/json or application/x-ndjson"
-    )
-    _demand_size(body, MAX_BATCH_BYTES)
-    if lines:
-        records: list[Any] = [line for line in body.splitlines() if line.strip()]
-    else:
-        try:
-            array = from_json(body, allow_inf_nan=False)
-        except ValueError as error:
-            raise RequestError(400, "Malformed JSON", str(error)) from None
-        if not isinstance(array, list):
-            raise RequestError(400, "Invalid batch", "expected a JSON array of records")
-        records = array
-    if not 1 <= len(records) <= MAX_RECORDS:
-        status, title = (400, "Invalid batch") if not records else (413, "Content Too Large")
-        raise RequestError(status, title, f"expected 1 to {MAX_RECORDS} records, got {len(records)}")
-    validate: Callable[[Any], NewBusiness] = NewBusiness.model_validate_json if lines else NewBusiness.model_validate
-    businesses: list[NewBusiness] = []
+    kind, text = read_text(headers, body, JSON, NDJSON, limit=MAX_BATCH_BYTES)
+    records: list[M | ItemInvalid] = []
     errors: list[dict[str, Any]] = []
-    for index, record in enumerate(records):
-        try:
-            businesses.append(validate(record))
-        except ValidationError as error:
-            errors += [{"index": index, **_error(detail)} for detail in _details(error)]
-    if errors and not (skip_invalid and businesses):
-        bad = len({error["index"] for error in errors})
-        raise RequestError(
-            400, "Invalid batch", f"{bad} of {len(records)} records are invalid, nothing was started", errors=errors
-        )
-    return Taken(businesses, errors)
+    total = 0
+    try:
+        for index, value in enumerate(_lines(text) if kind == NDJSON else _elements(text)):
+            if index == MAX_RECORDS:
+                raise RequestError(413, "Content Too Large", f"expected 1 to {MAX_RECORDS} records, got more")
+            # Of each record the first error is kept only if the batch goes on without it.
+            read = _validated(value, model, max(MAX_ERRORS - len(errors), int(skip_invalid)))
+            if isinstance(read, _Errors):
+                total += read.total
+                errors += [{"index": index, **error} for error in read.first[: MAX_ERRORS - len(errors)]]
+                records.append(ItemInvalid.model_validate(read.first[0]) if read.first else ItemInvalid())
+            else:
+                records.append(read)
+    except MalformedError as error:
+        raise RequestError(400, "Malformed JSON", str(error)) from None
+    if not records:
+        raise RequestError(400, "Invalid batch", f"expected 1 to {MAX_RECORDS} records, got none")
+    invalid = sum(isinstance(record, ItemInvalid) for record in records)
+    if invalid and not (skip_invalid and invalid < len(records)):
+        detail = f"{invalid} of {len(records)} records are invalid, nothing was started"
+        raise RequestError(400, "Invalid batch", detail, errors=errors, errors_total=total)
+    return records
 
 
 def read_operation_id(idempotency_key: str | None) -> str:
@@ -221,25 +240,61 @@ _SENT_ID = "Assigned by the API: leave it out"
 _STATE: TypeAdapter[State] = TypeAdapter(State)
 
 
-def _details(error: ValidationError) -> list[ErrorDetails]:
-    return error.errors(include_url=False, include_context=False, include_input=False)
+def _elements(text: bytes) -> Iterator[Value]:
+    elements = read_array(_decoded(text))
+    if elements is None:
+        raise RequestError(400, "Invalid batch", "expected a JSON array of records")
+    return elements
+
+
+def _lines(text: bytes) -> Iterator[Value]:
+    """The records of lines, of which a malformed one spoils no other; blank ones are none."""
+    for line in text.splitlines():
+        if line.strip():
+            try:
+                yield read_value(_decoded(line))
+            except MalformedError as error:
+                yield Value("", fault=Fault("", f"Invalid JSON: {error}"))
+
+
+def _decoded(text: bytes) -> str:
+    try:
+        return text.decode()
+    except UnicodeDecodeError as error:
+        raise MalformedError(f"expected UTF-8, got 0x{text[error.start]:02x} at byte {error.start + 1}") from None
+
+
+def _validated[M: BaseModel](value: Value, model: type[M], limit: int) -> M | _Errors:
+    """The record, or what is wrong with it: how much, and the first errors up to a limit."""
+    if value.fault is not None:
+        return _Errors(1, [_bounded(value.fault.name, value.fault.detail)])
+    if (size := len(value.text.encode())) > MAX_BODY_BYTES:
+        return _Errors(1, [_bounded("", f"expected a record of at most {MAX_BODY_BYTES} bytes, got {size}")])
+    if value.members > (most := len(model.model_fields) + MAX_UNKNOWN_MEMBERS):
+        return _Errors(1, [_bounded("", f"expected a record of at most {most} members, got {value.members}")])
+    try:
+        # From the text: only so pydantic, be it strict, reads dates, decimal numbers and the like from JSON.
+        return model.model_validate_json(value.text)
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_context=False) if limit else []
+        return _Errors(error.error_count(), [_error(detail) for detail in details[:limit]])
 
 
 def _error(detail: ErrorDetails) -> dict[str, str]:
-    field = ".".join(map(str, detail["loc"])) or "(record)"
-    sent_id = field == "id" and detail["type"] == "extra_forbidden"
-    return {"field": field, "detail": _SENT_ID if sent_id else detail["msg"]}
+    field, message, got = (
+        ".".join(map(str, detail["loc"])),
+        detail["msg"].removeprefix("Value error, "),
+        detail["input"],
+    )
+    if field == "id" and detail["type"] == "extra_forbidden":
+        message = _SENT_ID
+    if detail["type"] == "string_pattern_mismatch" and isinstance(got, str) and got != got.strip():
+        message = f"{message}; it has white space at an end"
+    return _bounded(field, message)
 
 
-def _demand(acceptable: object, content_type: str | None, expected: str) -> None:
-    if not acceptable:
-        got = media_type(content_type)[:100] or "none"
-        raise RequestError(415, "Unsupported Media Type", f"expected Content-Type {expected}, got {got}")
-
-
-def _demand_size(body: bytes, limit: int) -> None:
-    if len(body) > limit:
-        raise RequestError(413, "Content Too Large", f"expected at most {limit} bytes, got {len(body)}")
+def _bounded(field: str, detail: str) -> dict[str, str]:
+    return {"field": printable(field, _FIELD_LENGTH) or "(record)", "detail": printable(detail)}
 
 
 def _bad_parameter(name: str, expected: str) -> RequestError:

@@ -37,7 +37,7 @@ class ProblemDetails(BaseModel):
         instance: URI of this occurrence.
     """
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True)
 
     type: str = "about:blank"
     title: str | None = None

@@ -1,5 +1,7 @@
 """The decisions of a batch's orchestrators: how it is divided, what follows each round."""
 
+import itertools
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -7,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.business import NewBusiness, example
-from shared.delivery.batches import Batch, ItemPending, ItemPosted, ItemResult, divide
+from shared.delivery.batches import Batch, ItemInvalid, ItemPending, ItemPosted, ItemResult, divide
 from shared.delivery.bounds import BATCH_LIMIT, size, stored
 from shared.delivery.outcomes import Cancelled, Deferred, GaveUp, Posted, Rejected
 from shared.rest import ProblemDetails
@@ -25,9 +27,15 @@ class WithText(NewBusiness):
     text: str
 
 
+INVALID = ItemInvalid(field="name", detail="Field required")
+
+
+def business(number: int) -> NewBusiness:
+    return NewBusiness.model_validate_json(json.dumps(example(number)))
+
+
 def batch(total: int, **settings: float) -> Batch:
-    businesses = [NewBusiness.model_validate(example(n)) for n in range(1, total + 1)]
-    new = Batch.of(businesses, DeliverySettings.model_validate(settings))
+    new = Batch.of([business(n) for n in range(1, total + 1)], DeliverySettings.model_validate(settings))
     return new.model_copy(update={"started_at": START})
 
 
@@ -172,3 +180,44 @@ def test_what_a_batch_takes_in_the_task_hub_is_never_more_than_it_was_refused_fo
     second, _ = deferred.after_round(START, "b")
     for state in (new, second, deferred.cancelled()):
         assert size(stored(state)) < new.stored_size
+
+
+# Records that were skipped, since they are not valid.
+
+
+def test_a_skipped_record_keeps_its_place_and_so_do_the_others() -> None:
+    new = Batch.of([INVALID, business(1), INVALID, business(3)], DeliverySettings())
+    assert new.results == (INVALID, ItemPending(), INVALID, ItemPending())
+    ((_, section),) = new.sections("b")
+    assert [section.attempt(item).idempotency_key for item in section.items] == ["b-1", "b-3"]
+    assert [item.record for item in section.items] == [example(1), example(3)]
+    ended, due = new.with_results([ItemResult(index=n, result=POSTED) for n in (1, 3)]).after_round(START, "b")
+    assert (due, ended.results) == (None, (INVALID, POSTED, INVALID, POSTED))
+    assert ended.cancelled().results == ended.results
+
+
+def test_skipped_records_are_counted_apart_and_are_no_part_of_the_rate() -> None:
+    new = Batch.of([INVALID, business(1)], DeliverySettings()).model_copy(update={"started_at": START})
+    progress = new.with_results([ItemResult(index=1, result=POSTED)]).progress(START + timedelta(seconds=1))
+    assert (progress.tally.total, progress.tally.posted, progress.tally.invalid, progress.rate) == (2, 1, 1, 1.0)
+
+
+def test_a_batch_is_read_again_as_it_was_stored() -> None:
+    new = Batch.of([INVALID, business(1)], DeliverySettings())
+    assert Batch.model_validate(json.loads(json.dumps(new.model_dump(mode="json")))) == new
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=6), st.lists(st.booleans(), min_size=1, max_size=6))
+def test_batches_that_skip_other_places_are_other_batches(one: list[bool], other: list[bool]) -> None:
+    fingerprints = []
+    for valid in (one, other):
+        numbers = itertools.count()
+        records = [business(next(numbers)) if there else INVALID for there in valid]
+        fingerprints.append(Batch.of(records, DeliverySettings()).fingerprint)
+    assert (fingerprints[0] == fingerprints[1]) == (one == other)
+
+
+def test_what_a_batch_takes_in_the_task_hub_counts_what_was_skipped() -> None:
+    longest = ItemInvalid(field="\N{GRINNING FACE}" * 100, detail="\N{GRINNING FACE}" * 200)
+    new = Batch.of([business(1), *[longest] * 50], DeliverySettings())
+    assert size(stored(new)) < new.stored_size

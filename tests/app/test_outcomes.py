@@ -367,7 +367,7 @@ async def test_a_409_for_another_record_rejects(api: ScriptedApi, attempt: Calla
     "get",
     [
         *({"status": status} for status in (301, 400, 401, 403, 404, 410, 422, 429, 500, 503, "drop")),
-        *({"body": body} for body in (b"", b"{", [])),
+        *({"body": body} for body in list[Any]((b"", b"{", []))),
     ],
 )
 async def test_a_look_up_that_fails_says_nothing_of_the_record(

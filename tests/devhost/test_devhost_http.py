@@ -103,11 +103,11 @@ def test_large_headers_reach_their_function(kitchen: httpx.Client) -> None:
     assert response.json()["header"] == "a" * 30_000
 
 
-def test_a_body_may_come_in_chunks(kitchen: httpx.Client) -> None:
+def test_a_body_that_comes_in_chunks_is_lost_as_in_the_real_host(kitchen: httpx.Client) -> None:
     response = kitchen.post("/api/answer", content=iter([b"one, ", b"two, ", b"three"]))
 
     assert response.request.headers["transfer-encoding"] == "chunked"
-    assert response.text == "one, two, three"
+    assert (response.status_code, response.content) == (200, b"")
 
 
 def test_a_large_body_passes_whole_both_ways(kitchen: httpx.Client) -> None:

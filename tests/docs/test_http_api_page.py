@@ -68,7 +68,9 @@ class Reader:
         url = request.url
         for address, real in self._addresses.items():
             url = url.replace(address, real)
-        return self._client.request(request.method, url, headers=request.headers, content=request.body)
+        chunked = request.headers.get("Transfer-Encoding") == "chunked"
+        content = iter([request.body]) if chunked else request.body
+        return self._client.request(request.method, url, headers=request.headers, content=content)
 
 
 @pytest.fixture(scope="module")
@@ -169,9 +171,14 @@ def test_an_app_without_its_settings_says_that_it_is_not_set_up(locked: Reader, 
 def test_the_limits_are_those_of_the_code() -> None:
     longest, now = f"{intake.MAX_WAIT_SECONDS:g}", datetime.now(UTC)
     assert table_rows(PAGE, "| | |") == [
-        ["body of a record", f"{intake.MAX_BODY_BYTES:,} bytes"],
+        ["body of a record, alone or in a batch", f"{intake.MAX_BODY_BYTES:,} bytes"],
         ["body of a batch", f"{intake.MAX_BATCH_BYTES:,} bytes"],
         ["records of a batch", f"1 to {MAX_RECORDS:,}"],
+        [
+            "members of a record that its model has not",
+            f"about {intake.MAX_UNKNOWN_MEMBERS}: beyond, it is one error for the record",
+        ],
+        ["errors and skipped records that an answer lists", str(intake.MAX_ERRORS)],
         ["`Idempotency-Key`", f"1 to {intake.MAX_IDEMPOTENCY_KEY_LENGTH} printable ASCII characters"],
         ["`?wait=`", f"0 to {longest} seconds, else `400`"],
         ["`Prefer: wait=`", f"whole seconds; more than {longest} count as {longest}"],

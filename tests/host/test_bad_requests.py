@@ -1,5 +1,9 @@
 """What must be refused is, with problem details, on whatever host; nothing of it reaches the API."""
 
+import gzip
+import json
+from collections.abc import Iterator
+
 import httpx
 import pytest
 
@@ -8,7 +12,9 @@ from tests.sandboxed import invalid
 
 from .conftest import Caller
 
-VALID = example()
+VALID = example(1)
+TEXT = json.dumps(VALID)
+TWICE = f'{TEXT[:-1]}, "{NATURAL_KEY}": {json.dumps(VALID[NATURAL_KEY])}}}'
 
 
 def assert_refused(answer: httpx.Response, status: int) -> None:
@@ -23,6 +29,15 @@ def assert_refused(answer: httpx.Response, status: int) -> None:
         (b'{"unfinished": ', "application/json", 400),
         (b"a=form", "application/x-www-form-urlencoded", 415),
         (b'{"long": "%s"}' % (b"x" * 256 * 1024), "application/json", 413),
+        (TWICE.encode(), "application/json", 400),
+        (b"\xff" + TEXT.encode(), "application/json", 400),
+        (b"[" * 100_000, "application/json", 400),
+        (b"9" * 5_000, "application/json", 400),
+        (b"", "application/json", 400),
+        (gzip.compress(TEXT.encode()), "application/json", 415),
+        (TEXT.encode("utf-16"), "application/json", 415),
+        (TEXT.encode("utf-32-le"), "application/json", 415),
+        (TEXT.encode(), "application/json; charset=iso-8859-1", 415),
     ],
 )
 def test_a_body_that_is_no_record_is_refused(app: Caller, content: bytes, content_type: str, status: int) -> None:
@@ -51,6 +66,46 @@ def test_one_bad_record_stops_the_whole_batch_and_every_bad_one_is_named(app: Ca
     refused = app.http.post("/api/businesses/batch", json=records)
     assert_refused(refused, 400)
     assert {error["index"] for error in refused.json()["errors"]} == {1, 3}
+
+
+def test_a_member_that_comes_twice_is_named_with_the_index_of_its_record(app: Caller) -> None:
+    for content, content_type in (
+        (f"[{TEXT}, {TWICE}]", "application/json"),
+        (f"{TEXT}\n{TWICE}\n", "application/x-ndjson"),
+    ):
+        headers = {"Content-Type": content_type}
+        refused = app.http.post("/api/businesses/batch", content=content, headers=headers)
+        assert_refused(refused, 400)
+        assert [(error["index"], error["field"]) for error in refused.json()["errors"]] == [(1, NATURAL_KEY)]
+
+
+@pytest.mark.parametrize("value", [True, {}, []])
+def test_a_value_of_another_type_is_refused_and_named(app: Caller, value: object) -> None:
+    refused = app.http.post("/api/businesses", json={**VALID, NATURAL_KEY: value})
+    assert_refused(refused, 400)
+    assert refused.json()["errors"][0]["field"] == NATURAL_KEY
+
+
+@pytest.mark.parametrize("path", ["/api/businesses", "/api/businesses/batch", "/api/businesses/operations/none/retry"])
+def test_a_body_that_is_sent_in_chunks_is_refused_since_the_host_loses_it(app: Caller, path: str) -> None:
+    def chunks() -> Iterator[bytes]:
+        yield TEXT.encode()
+
+    assert_refused(app.http.post(path, content=chunks(), headers={"Content-Type": "application/json"}), 411)
+
+
+def test_what_says_that_it_is_compressed_is_refused(app: Caller) -> None:
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    assert_refused(app.http.post("/api/businesses", content=gzip.compress(TEXT.encode()), headers=headers), 415)
+
+
+@pytest.mark.parametrize("members", [50, 500, 500_000])
+def test_the_answer_to_a_body_full_of_errors_is_short(app: Caller, members: int) -> None:
+    bad = {**VALID, **{f"unknown{number}": 1 for number in range(members)}}
+    refused = app.http.post("/api/businesses/batch", json=[bad] * min(1000, 500_000 // members))
+    assert_refused(refused, 400)
+    assert 1 <= len(refused.json()["errors"]) <= min(100, refused.json()["errors_total"])
+    assert len(refused.content) < 50_000
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256])

@@ -1,8 +1,10 @@
 """Batches go the whole way, are told record by record, and are cancelled."""
 
+import codecs
 import json
 
-from tests.sandboxed import REFUSED, NewRecord, Sandbox, invalid, key_of
+from shared.business import NATURAL_KEY
+from tests.sandboxed import REFUSED, NewRecord, Sandbox, key_of
 
 from .conftest import Caller
 
@@ -48,12 +50,49 @@ def test_lines_of_json_are_a_batch_too(app: Caller, new_record: NewRecord) -> No
     assert accepted.json()["batch"]["tally"]["posted"] == 3
 
 
-def test_with_skip_invalid_the_good_records_are_posted_and_the_others_named(app: Caller, new_record: NewRecord) -> None:
-    records = [new_record(), invalid(), new_record()]
+def test_with_skip_invalid_the_good_records_are_posted_and_the_others_told_in_their_places(
+    app: Caller, sandbox: Sandbox, new_record: NewRecord
+) -> None:
+    records = [{"unknown": 1}, new_record(), *[{}] * 120, new_record()]
+    before = sandbox.stats()
     headers = {"Prefer": "wait=60"}
-    accepted = app.http.post("/api/businesses/batch?skip_invalid=true", json=records, headers=headers)
-    assert accepted.json()["batch"]["tally"]["posted"] == 2
-    assert {error["index"] for error in accepted.json()["skipped"]} == {1}
+    ended = app.http.post("/api/businesses/batch?skip_invalid=true", json=records, headers=headers).json()
+    tally = ended["batch"]["tally"]
+    assert (ended["state"], tally["total"], tally["posted"], tally["invalid"]) == ("completed", 123, 2, 121)
+    assert ([one["index"] for one in ended["skipped"]], ended["skipped_total"]) == ([0, *range(2, 101)], 121)
+    results = app.results(ended["id"]) + app.results(ended["id"], 2)
+    assert [item["index"] for item in results] == list(range(123))
+    outcomes = [item["result"]["outcome"] for item in results]
+    assert outcomes == ["invalid", "posted", *["invalid"] * 120, "posted"]
+    assert {"index": 2, **results[2]["result"]} == {"outcome": "invalid", **ended["skipped"][1]}
+    stored = app.http.get(f"/api/businesses/{results[122]['result']['id']}").json()
+    assert stored[NATURAL_KEY] == records[122][NATURAL_KEY]
+    assert sandbox.stats()["stored"] - before["stored"] == 2
+
+
+def test_the_same_records_in_other_places_are_another_batch(app: Caller, new_record: NewRecord) -> None:
+    record = new_record()
+    key = {"Idempotency-Key": str(record[NATURAL_KEY])}
+    starts = [
+        app.http.post("/api/businesses/batch?skip_invalid=true", json=records, headers=key)
+        for records in ([record, {}], [record, {}], [{}, record])
+    ]
+    assert [start.status_code for start in starts] == [202, 202, 422]
+    assert starts[0].json()["id"] == starts[1].json()["id"]
+
+
+def test_a_byte_order_mark_is_ignored_and_a_bad_line_spoils_no_other(app: Caller, new_record: NewRecord) -> None:
+    lines = [json.dumps(new_record()).encode(), b'{"name": ', b'{"\xff": 1}', json.dumps(new_record()).encode()]
+    headers = {"Content-Type": "application/x-ndjson", "Prefer": "wait=60"}
+    content = codecs.BOM_UTF8 + b"\n".join(lines)
+    ended = app.http.post("/api/businesses/batch?skip_invalid=true", content=content, headers=headers).json()
+    assert [one["index"] for one in ended["skipped"]] == [1, 2]
+    assert [item["result"]["outcome"] for item in app.results(ended["id"])] == [
+        "posted",
+        "invalid",
+        "invalid",
+        "posted",
+    ]
 
 
 def test_a_repeated_batch_under_one_idempotency_key_is_one_operation_even_rounds_later(

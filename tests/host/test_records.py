@@ -1,5 +1,7 @@
 """One record goes the whole way: HTTP trigger, orchestrator, activity, typed client, token, protected API."""
 
+import codecs
+import json
 from typing import Any
 
 import pytest
@@ -19,6 +21,12 @@ def test_a_record_is_posted_and_can_be_read_again(app: Caller, new_record: NewRe
     posted = finished.json()["outcome"]
     assert posted["business"].items() > record.items()
     assert app.http.get(f"/api/businesses/{posted['id']}").json() == posted["business"]
+
+
+def test_a_record_after_a_byte_order_mark_is_posted(app: Caller, new_record: NewRecord) -> None:
+    headers = {"Content-Type": "application/json", "Prefer": "wait=60"}
+    content = codecs.BOM_UTF8 + json.dumps(new_record()).encode()
+    assert app.http.post("/api/businesses", content=content, headers=headers).status_code == 201
 
 
 def test_the_answer_to_a_start_names_the_operation_and_no_management_url(app: Caller, new_record: NewRecord) -> None:
