@@ -13,11 +13,11 @@ def test_a_single_deferred_record_is_cancelled_and_can_be_retried(
     app: Caller, sandbox: Sandbox, new_record: NewRecord
 ) -> None:
     record = new_record()
-    refused = {"status": 503, "retry_after": 600}
-    sandbox.disturb(records={key_of(record): [refused]})
+    lost_and_busy = [{"drop": "before"}, {"status": 503, "retry_after": 600}]
+    sandbox.disturb(records={key_of(record): lost_and_busy})
     before = sandbox.stats()
     operation_id = app.start(record)
-    app.until(operation_id, lambda operation: operation["state"] == "deferred")
+    app.until(operation_id, lambda operation: operation["attempt"] == 2)
     app.http.post(f"/api/businesses/operations/{operation_id}/cancel").raise_for_status()
     assert app.end(operation_id)["state"] == "cancelled"
     assert app.http.post(f"/api/businesses/operations/{operation_id}/cancel").status_code == 409
