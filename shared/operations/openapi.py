@@ -1,12 +1,13 @@
 """The app's HTTP interface as an OpenAPI 3.1 document, made from the models that the app itself uses."""
 
+import json
 from functools import cache
 from http import HTTPStatus
 from typing import Any, get_args
 
 from pydantic.json_schema import models_json_schema
 
-from shared.business import Business, NewBusiness
+from shared.business import Business, NewBusiness, example
 from shared.delivery.batches import MAX_RECORDS
 from shared.rest import ProblemDetails
 
@@ -60,9 +61,6 @@ _REFUSAL = {
     },
 }
 
-_LINES = """{"registration_number": "HRB 1001", "name": "Acme GmbH", "country": "DE"}
-"""
-
 
 @cache
 def document(server_url: str) -> dict[str, Any]:
@@ -108,7 +106,7 @@ def _paths() -> dict[str, Any]:
     }
     record = {"application/json": {"schema": _schema("NewBusiness")}}
     records = {"type": "array", "items": _schema("NewBusiness"), "minItems": 1, "maxItems": MAX_RECORDS}
-    lines = {"type": "string", "description": "One record a line", "examples": [_LINES]}
+    lines = {"type": "string", "description": "One record a line", "examples": [f"{json.dumps(example())}\n"]}
     state = {"type": "string", "enum": list(get_args(State.__value__))}
     return {
         "/businesses": {
