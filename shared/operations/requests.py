@@ -17,7 +17,7 @@ from shared.http.printable import printable
 from .bodies import JSON, NDJSON, has_body, read_text
 from .model import State
 from .problems import RequestError
-from .strict_json import Fault, MalformedError, Value, read_array, read_value
+from .strict_json import Fault, JsonReader, MalformedError, Value
 
 MAX_BODY_BYTES = 256 * 1024
 MAX_BATCH_BYTES = 10 * 1000 * 1000
@@ -59,7 +59,7 @@ def read_business[M: BaseModel = NewBusiness](
     """
     _, text = read_text(headers, body, JSON, limit=MAX_BODY_BYTES)
     try:
-        value = read_value(_decoded(text))
+        value = JsonReader().value(_decoded(text))
     except MalformedError as error:
         raise RequestError(400, "Malformed JSON", str(error)) from None
     record = _validated(value, model, MAX_ERRORS)
@@ -241,7 +241,7 @@ _STATE: TypeAdapter[State] = TypeAdapter(State)
 
 
 def _elements(text: bytes) -> Iterator[Value]:
-    elements = read_array(_decoded(text))
+    elements = JsonReader().array(_decoded(text))
     if elements is None:
         raise RequestError(400, "Invalid batch", "expected a JSON array of records")
     return elements
@@ -249,10 +249,11 @@ def _elements(text: bytes) -> Iterator[Value]:
 
 def _lines(text: bytes) -> Iterator[Value]:
     """The records of lines, of which a malformed one spoils no other; blank ones are none."""
+    reader = JsonReader()
     for line in text.splitlines():
         if line.strip():
             try:
-                yield read_value(_decoded(line))
+                yield reader.value(_decoded(line))
             except MalformedError as error:
                 yield Value("", fault=Fault("", f"Invalid JSON: {error}"))
 

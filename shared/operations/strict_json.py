@@ -6,10 +6,12 @@ The values themselves are read by pydantic from their own text, so that a model 
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple, NoReturn
 
 _BLANK = re.compile(r"[ \t\r\n]*")
+_SEPARATOR = re.compile(r"[ \t\r\n]*([,\]])[ \t\r\n]*")
 
 
 class MalformedError(ValueError):
@@ -37,51 +39,10 @@ class Value(NamedTuple):
     fault: Fault | None = None
 
 
-def read_value(text: str) -> Value:
-    """Read a text that is one JSON value.
+class JsonReader:
+    """Reads JSON texts one after the other; not for several threads at once."""
 
-    Raises:
-        MalformedError: It is not.
-    """
-    value, end = _Scanner(text).value(_skip_blank(text, 0))
-    _demand_end(text, end)
-    return value
-
-
-def read_array(text: str) -> Iterator[Value] | None:
-    """Read the elements of a text that is a JSON array, one after the other; None if it is another value.
-
-    Raises:
-        MalformedError: It is no JSON; while the elements are read, if an array has begun.
-    """
-    start = _skip_blank(text, 0)
-    if text.startswith("[", start):
-        return _elements(text, start + 1)
-    read_value(text)
-    return None
-
-
-def _elements(text: str, position: int) -> Iterator[Value]:
-    scanner = _Scanner(text)
-    position = _skip_blank(text, position)
-    if not text.startswith("]", position):
-        while True:
-            value, position = scanner.value(position)
-            yield value
-            position = _skip_blank(text, position)
-            if not text.startswith(",", position):
-                break
-            position = _skip_blank(text, position + 1)
-    if not text.startswith("]", position):
-        _refuse("Expecting ',' delimiter", text, position)
-    _demand_end(text, position + 1)
-
-
-class _Scanner:
-    """Finds the end of a value in a text, and notes the first fault on the way."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
+    def __init__(self) -> None:
         self._fault: Fault | None = None
         self._decoder = json.JSONDecoder(
             object_pairs_hook=self._object,
@@ -90,23 +51,55 @@ class _Scanner:
             parse_constant=self._constant,
         )
 
-    def value(self, start: int) -> tuple[Value, int]:
+    def value(self, text: str) -> Value:
+        """Read a text that is one JSON value.
+
+        Raises:
+            MalformedError: It is not.
+        """
+        value, end = self._next(text, _skip_blank(text, 0))
+        _demand_end(text, end)
+        return value
+
+    def array(self, text: str) -> Iterator[Value] | None:
+        """Read the elements of a text that is a JSON array, one after the other; None if it is another value.
+
+        Raises:
+            MalformedError: It is no JSON; if an array has begun, while its elements are read.
+        """
+        start = _skip_blank(text, 0)
+        if text.startswith("[", start):
+            return self._elements(text, _skip_blank(text, start + 1))
+        self.value(text)
+        return None
+
+    def _elements(self, text: str, position: int) -> Iterator[Value]:
+        ended = text.startswith("]", position)
+        position += ended
+        while not ended:
+            value, position = self._next(text, position)
+            yield value
+            if (separator := _SEPARATOR.match(text, position)) is None:
+                _refuse("Expecting ',' delimiter", text, _skip_blank(text, position))
+            position, ended = separator.end(), separator[1] == "]"
+        _demand_end(text, position)
+
+    def _next(self, text: str, start: int) -> tuple[Value, int]:
         """The value that begins at `start`, and where it ends. Raises `MalformedError`."""
         self._fault = None
         try:
-            content, end = self._decoder.raw_decode(self._text, start)
+            content, end = self._decoder.raw_decode(text, start)
         except json.JSONDecodeError as error:
-            _refuse(error.msg, self._text, error.pos)
+            _refuse(error.msg, text, error.pos)
         except RecursionError:
-            _refuse("Nested too deeply", self._text, start)
-        members = len(content) if isinstance(content, dict) else 0
-        return Value(self._text[start:end], members, self._fault), end
+            _refuse("Nested too deeply", text, start)
+        return Value(text[start:end], len(content) if isinstance(content, dict) else 0, self._fault), end
 
     def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         members = dict(pairs)
         if len(members) < len(pairs):
-            seen: set[str] = set()
-            repeated = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+            counts = Counter(name for name, _ in pairs)
+            repeated = next(name for name, count in counts.items() if count > 1)
             self._note(repeated, "expected once, but it comes more than once in its object")
         return members
 
