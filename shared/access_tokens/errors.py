@@ -3,6 +3,8 @@
 import re
 from typing import Self
 
+from shared.http.printable import printable
+
 _DESCRIPTION_LIMIT = 500
 _CREDENTIAL_LIKE = re.compile(r"[A-Za-z0-9_\-.~+=]{40,}")
 
@@ -10,7 +12,8 @@ _CREDENTIAL_LIKE = re.compile(r"[A-Za-z0-9_\-.~+=]{40,}")
 class TokenError(Exception):
     """No access token could be obtained, so the request that needed it was not sent.
 
-    The description never holds a token, a secret or a response body. The error pickles, since it crosses processes.
+    The description never holds a token, a secret or a response body. It and the error code are printable, whoever
+    wrote them. The error pickles, since it crosses processes.
 
     Attributes:
         status: HTTP status of the token endpoint's answer; None if there was no answer.
@@ -28,6 +31,8 @@ class TokenError(Exception):
         retryable: bool = False,
         retry_after: float | None = None,
     ) -> None:
+        error = None if error is None else printable(error)
+        description = printable(description, _DESCRIPTION_LIMIT)
         super().__init__(status, error, description, retryable, retry_after)
         self.status = status
         self.error = error
@@ -54,5 +59,5 @@ class TokenError(Exception):
 
 def readable(text: str) -> str:
     """Make text of a remote party fit for a description: one line, bounded, without anything like a credential."""
-    line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
-    return _CREDENTIAL_LIKE.sub("***", line)[:_DESCRIPTION_LIMIT]
+    # What is like a credential is masked first: a cut one might be too short to be recognised.
+    return printable(_CREDENTIAL_LIKE.sub("***", text), _DESCRIPTION_LIMIT)

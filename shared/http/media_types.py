@@ -2,6 +2,9 @@
 
 import re
 
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+"""What some senders put before JSON, and receivers may ignore (RFC 8259, section 8.1)."""
+
 _JSON = re.compile(r"(application|text)/(json|[^/]+\+json)")
 
 

@@ -205,10 +205,11 @@ def _result(
     endpoint: Endpoint, request: httpx.Request, answer: Answer, clock: Callable[[], float]
 ) -> tuple[Any, ApiError | None]:
     """Content or error."""
-    response = answer.response
+    response, url = answer.response, masked(request.url)
     if not response.is_success:
-        url = masked(request.url)
-        return None, response_error(response, answer.body, method=endpoint.verb, url=url, now=clock)
+        return None, response_error(
+            response, answer.body, cut=answer.flaw is not None, method=endpoint.verb, url=url, now=clock
+        )
     flaw = None if endpoint.returned.empty else answer.flaw
     if flaw is None:
         try:
@@ -218,8 +219,9 @@ def _result(
     return None, ApiDecodeError(
         flaw,
         method=endpoint.verb,
-        url=masked(request.url),
+        url=url,
         status=response.status_code,
         headers=response.headers,
         body=answer.body,
+        retryable=answer.passing,
     )

@@ -10,11 +10,11 @@ from pydantic import PydanticUserError, ValidationError
 
 from shared.http.media_types import is_json
 
-from .errors import summarize
 from .headers import checked_name, checked_value
 from .options import CallOptions, checked_options
 from .parameters import Body, Form, Header, Marker, Query, Shape, adapter_for, header_value, pairs, path_segment
 from .responses import Returned
+from .validation import summarize
 
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _WITHOUT_BODY = frozenset({"GET", "HEAD"})
@@ -232,7 +232,7 @@ class _Parameter:
         try:
             return self._adapter.validate_python(value)
         except ValidationError as error:
-            raise ValueError(f"{self.name}: {summarize(error)}") from None
+            raise ValueError(f"{self.name}: {summarize(error, self._adapter)}") from None
 
     def simple(self, value: Any) -> Any:
         """The argument as JSON would have it."""

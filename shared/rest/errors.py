@@ -1,5 +1,6 @@
 """What a call raises, or an `ApiResponse` holds, when it got no answer or not the one that was asked for."""
 
+import math
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -12,13 +13,17 @@ from pydantic import (
     ValidatorFunctionWrapHandler,
     field_validator,
 )
+from pydantic_core import from_json
 
-from shared.http.media_types import media_type
+from shared.http.media_types import BYTE_ORDER_MARK, media_type
+from shared.http.printable import printable
 from shared.http.request_ids import request_id
 from shared.http.retry_after import parse_retry_after
 
-BODY_LIMIT = 4096
-"""Bytes of the response body that an error keeps."""
+BODY_LIMIT = 2**16
+"""Bytes of the response body that an error keeps, and that are read at all unless the status is 2xx."""
+
+_REASON_LIMIT = 1000
 
 _PROBLEM_MEDIA_TYPE = "application/problem+json"
 _RETRYABLE_CLIENT_ERRORS = frozenset(
@@ -55,26 +60,52 @@ class ProblemDetails(BaseModel):
             return cls.model_fields[str(info.field_name)].default
 
     @classmethod
-    def of(cls, headers: httpx.Headers, body: bytes) -> Self | None:
-        """The problem that a response describes; None if it describes none."""
+    def of(cls, headers: httpx.Headers, body: bytes, *, cut: bool = False) -> Self | None:
+        """The problem that a response describes; None if it describes none.
+
+        Args:
+            headers: Of the response.
+            body: Of the response.
+            cut: Whether there is more of the body: then the problem is read as far as it goes.
+        """
         if media_type(headers.get("Content-Type")) != _PROBLEM_MEDIA_TYPE:
             return None
         try:
-            return cls.model_validate_json(body)
-        except ValidationError:
+            document = from_json(
+                body.removeprefix(BYTE_ORDER_MARK),
+                allow_inf_nan=False,
+                allow_partial="trailing-strings" if cut else False,
+            )
+            return cls.model_validate(_finite(document))
+        except ValueError:
             return None
 
 
+def _finite(value: Any) -> Any:
+    """JSON without numbers beyond float, such as 1e999, which no JSON can be written of: null stands for them."""
+    match value:
+        case dict():
+            return {name: _finite(member) for name, member in value.items()}
+        case list():
+            return [_finite(item) for item in value]
+        case float() if not math.isfinite(value):
+            return None
+        case _:
+            return value
+
+
 class ApiError(Exception):
-    """A call failed. `str()` names method, URL and reason; it holds no query value, header or body.
+    """A call failed. `str()` names method, URL and reason, on one line that a log can take.
+
+    It holds no value of the query, no header, and of the body the title and the type of a problem at most.
 
     Attributes:
-        reason: What went wrong, in words.
+        reason: What went wrong, in words; printable, and of at most 1000 characters.
         method: HTTP method.
         url: With the values of the query masked.
         status: HTTP status; None without a response.
         headers: Of the response; empty without one.
-        body: The first 4096 bytes of the response's body.
+        body: The response's body as far as it came, at most 64 KiB of it.
         problem: What the response says in the way of RFC 9457.
         retryable: Whether the same request can succeed later. Whether it may be sent twice, only the caller knows.
         retry_after: Seconds to wait before that, if the server named them.
@@ -95,6 +126,7 @@ class ApiError(Exception):
         retry_after: float | None = None,
         sent: bool = True,
     ) -> None:
+        reason = printable(reason, _REASON_LIMIT)
         super().__init__(f"{method} {url}: {reason}")
         self.reason = reason
         self.method = method
@@ -131,19 +163,28 @@ class ApiDecodeError(ApiError):
 
 
 class ApiTransportError(ApiError):
-    """There is no complete response: no connection, or one that broke."""
+    """There is no response: no connection, or one that broke before status and headers were there."""
 
 
 class ApiTimeoutError(ApiTransportError):
-    """There is no complete response in time."""
+    """There is no response in time."""
 
 
 def response_error(
-    response: httpx.Response, body: bytes, *, method: str, url: str, now: Callable[[], float]
+    response: httpx.Response, body: bytes, *, cut: bool, method: str, url: str, now: Callable[[], float]
 ) -> ApiResponseError:
-    """The error for a response whose status is not 2xx; `now` tells seconds since 1970."""
+    """The error for a response whose status is not 2xx.
+
+    Args:
+        response: Status and headers.
+        body: As far as it was read.
+        cut: Whether there is more of it.
+        method: Of the request.
+        url: Of the request, masked.
+        now: Seconds since 1970.
+    """
     status, headers = response.status_code, response.headers
-    problem = ProblemDetails.of(headers, body)
+    problem = ProblemDetails.of(headers, body, cut=cut)
     return ApiResponseError(
         f"{status} {httpx.codes.get_reason_phrase(status)}".rstrip() + _told(problem),
         method=method,
@@ -158,12 +199,9 @@ def response_error(
 
 
 def _told(problem: ProblemDetails | None) -> str:
-    text = problem and (problem.detail or problem.title)
-    return f": {' '.join(text.split())[:200]}" if text else ""
-
-
-def summarize(error: ValidationError) -> str:
-    """What did not validate and where, without the values: they may be private."""
-    details = error.errors(include_url=False, include_context=False, include_input=False)
-    shown = "; ".join(": ".join(filter(None, (".".join(map(str, one["loc"])), one["msg"]))) for one in details[:5])
-    return f"{shown}; {len(details) - 5} more" if len(details) > 5 else shown
+    """Which kind of problem it is; its detail may quote what was sent."""
+    if problem is None:
+        return ""
+    kind = "" if problem.type == "about:blank" else f"({printable(problem.type)})"
+    told = f"{printable(problem.title or '')} {kind}".strip()
+    return f": {told}" if told else ""

@@ -1,32 +1,40 @@
 """One call on the wire: authorised, sent, read to its end or its limit, in its time."""
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import AsyncIterable
 from dataclasses import dataclass
 
 import httpx
 
-from .errors import ApiTimeoutError, ApiTransportError
+from .compression import decompressed
+from .credentials import Credentials
+from .errors import BODY_LIMIT, ApiTimeoutError, ApiTransportError
 from .transport import certainly_not_sent
 
 _AS_IT_IS = httpx.Auth()
+_DRAIN_TIME = 1.0
+"""Seconds that a body may take which is read only for the sake of its connection."""
+
 _HOPELESS = (httpx.UnsupportedProtocol, httpx.LocalProtocolError)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A response and as much of its body as could be read.
+    """A response and as much of its body as could be read, without the credentials of the request.
 
     Attributes:
         response: Status and headers.
         body: Decompressed.
         flaw: Why the body is not complete; None if it is.
+        passing: Whether the flaw may be gone at another try.
     """
 
     response: httpx.Response
     body: bytes
-    flaw: str | None
+    flaw: str | None = None
+    passing: bool = False
 
 
 class Exchange:
@@ -54,10 +62,13 @@ class Exchange:
         self._auth = auth or _AS_IT_IS
         self._deadline = deadline
         self._limit = max_response_size
+        self._credentials = Credentials()
         self._sent = False
+        self._response: httpx.Response | None = None  # to what was sent last
+        self._body: list[bytes] = []
 
     async def run(self) -> Answer:
-        """Get the answer.
+        """Get the answer. Once there is a status, this is the result, whatever becomes of the body.
 
         Raises:
             ApiTransportError: There is none.
@@ -70,13 +81,15 @@ class Exchange:
         except TimeoutError:
             if not scope.expired():
                 raise  # not this call's deadline
-            raise ApiTimeoutError(
-                f"no answer within {self._deadline:g} s",
-                method=self._request.method,
-                url=masked(self._request.url),
-                retryable=True,
-                sent=self._sent,
-            ) from None
+        if self._response is not None:
+            return self._answer(self._response, f"no complete answer within {self._deadline:g} s", passing=True)
+        raise ApiTimeoutError(
+            f"no answer within {self._deadline:g} s",
+            method=self._request.method,
+            url=masked(self._request.url),
+            retryable=True,
+            sent=self._sent,
+        )
 
     async def _authorised(self) -> Answer:
         flow = self._auth.async_auth_flow(self._request)
@@ -89,52 +102,74 @@ class Exchange:
                         request = await flow.asend(response)
                     except StopAsyncIteration:
                         return await self._read(response)
-                    await self._read(response)  # to the end, so that the connection can be used again
+                    await self._drain(response)
                 finally:
                     await response.aclose()
         finally:
             await flow.aclose()
 
     async def _send(self, request: httpx.Request) -> httpx.Response:
-        self._sent = True
+        self._sent, self._response, self._body = True, None, []
         try:
-            return await self._transport.handle_async_request(request)
+            self._response = await self._transport.handle_async_request(request)
         except httpx.TransportError as error:
-            raise self._failure(error) from error
+            self._credentials.learn(request)
+            raise self._failure(error)  # noqa: B904 - it has its cause
+        self._credentials.learn(request)  # only now: a transport adds those for a proxy
+        return self._response
+
+    async def _drain(self, response: httpx.Response) -> None:
+        """Read a body that nobody wants, so that the connection can be used again; one that takes long is left."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_DRAIN_TIME):
+                await self._read(response)
 
     async def _read(self, response: httpx.Response) -> Answer:
-        pieces: list[bytes] = []
+        limit = self._limit if response.is_success else min(self._limit, BODY_LIMIT)
         size = 0
         try:
             async for piece in _pieces(response):
-                pieces.append(piece)
+                self._body.append(piece[: limit - size])
                 size += len(piece)
-                if size > self._limit:
-                    return Answer(response, b"".join(pieces)[: self._limit], f"the body exceeds {self._limit} bytes")
-        except httpx.DecodingError:
-            return Answer(response, b"".join(pieces), "the body is not compressed as its Content-Encoding says")
+                if size > limit:
+                    return self._answer(response, f"the body exceeds {limit} bytes")
+        except httpx.DecodingError as error:
+            return self._answer(response, str(error))
         except httpx.TransportError as error:
-            raise self._failure(error) from error
-        return Answer(response, b"".join(pieces), None)
+            return self._answer(response, _told(error), passing=True)
+        return self._answer(response)
+
+    def _answer(self, response: httpx.Response, flaw: str | None = None, *, passing: bool = False) -> Answer:
+        self._credentials.mask_headers(response)
+        body = self._credentials.masked(b"".join(self._body), cut=flaw is not None)
+        return Answer(response, body, flaw, passing)
 
     def _failure(self, error: httpx.TransportError) -> ApiTransportError:
+        told = _told(error)
+        reason = self._credentials.masked(told.encode("utf-8", "backslashreplace")).decode()
         kind = ApiTimeoutError if isinstance(error, httpx.TimeoutException) else ApiTransportError
-        return kind(
-            f"{type(error).__name__}: {error}",
+        failure = kind(
+            reason,
             method=self._request.method,
             url=masked(self._request.url),
             retryable=not isinstance(error, _HOPELESS)
             and not isinstance(error.__cause__, ssl.SSLCertVerificationError),
             sent=not certainly_not_sent(error),
         )
+        failure.__cause__ = error if reason == told else None  # a cause is shown in tracebacks
+        return failure
+
+
+def _told(error: httpx.TransportError) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _pieces(response: httpx.Response) -> AsyncIterable[bytes]:
-    """The decompressed body; httpx's iterators are left out where they would only cost time."""
+    """The decompressed body."""
     stream = response.stream
-    if response.is_stream_consumed or "Content-Encoding" in response.headers or not isinstance(stream, AsyncIterable):
-        return response.aiter_bytes()
-    return stream
+    if response.is_stream_consumed or not isinstance(stream, AsyncIterable):
+        return response.aiter_bytes()  # an `auth` has read it, and httpx has decompressed it
+    return decompressed(stream, response.headers)
 
 
 def masked(url: httpx.URL) -> str:

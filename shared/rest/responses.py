@@ -7,11 +7,13 @@ from typing import Any, TypeAliasType, cast, get_args, get_origin
 import httpx
 from pydantic import ValidationError
 
-from shared.http.media_types import is_json, media_type
+from shared.http.media_types import BYTE_ORDER_MARK, is_json, media_type
+from shared.http.printable import printable
 from shared.http.request_ids import request_id
 
-from .errors import ApiError, summarize
+from .errors import ApiError
 from .parameters import Shape, adapter_for
+from .validation import summarize
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,7 @@ def _bytes(_response: httpx.Response, body: bytes) -> bytes:
 def _text(response: httpx.Response, body: bytes) -> str:
     try:
         return body.decode(response.charset_encoding or "utf-8")
-    except (UnicodeDecodeError, LookupError):
+    except (ValueError, LookupError):  # also of a name that is none, such as one with a NUL in it
         raise UndecodableError("the body is not text in the encoding that it names") from None
 
 
@@ -115,14 +117,15 @@ class _Json:
         self._optional = Shape.of(self._adapter).optional
 
     def __call__(self, response: httpx.Response, body: bytes) -> Any:
+        body = body.removeprefix(BYTE_ORDER_MARK)
         if not body:
             if self._optional:
                 return None
             raise UndecodableError("expected JSON, the body is empty")
         received = media_type(response.headers.get("Content-Type"))
         if received and not is_json(received):
-            raise UndecodableError(f"expected JSON, got {received[:100]}")
+            raise UndecodableError(f"expected JSON, got {printable(received, 100)}")
         try:
             return self._adapter.validate_json(body)
         except ValidationError as error:
-            raise UndecodableError(summarize(error)) from None
+            raise UndecodableError(summarize(error, self._adapter)) from None

@@ -11,16 +11,17 @@ import aiohttp
 import httpx
 import yarl
 from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http_exceptions import ContentEncodingError
+from aiohttp.http_exceptions import HttpProcessingError
 
+from .answering_protocol import HEAD_LIMIT, AnsweringConnector, UnreadableHeadError
 from .options import ClientOptions
 
-_FAILURES = (aiohttp.ClientError, OSError)
+_FAILURES = (aiohttp.ClientError, HttpProcessingError, OSError)
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110, section 9.2.1
 _UNBOUNDED = 2**31
 _WRITE_CHUNK = 2**16
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
 _AUTOMATIC = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
-_DECODED = frozenset({b"content-encoding", b"content-length"})
 
 
 def certainly_not_sent(error: httpx.TransportError) -> bool:
@@ -40,9 +41,8 @@ def environment_proxy(url: httpx.URL) -> str | None:
 class AiohttpTransport(httpx.AsyncBaseTransport):
     """Sends requests to one origin, on the event loop that it is made on.
 
-    It differs from an httpx transport in one thing: bodies come decompressed, piece by piece, so that whoever reads
-    them can stop at a size; `Content-Encoding` is then taken out of the headers. Redirects are not followed and
-    cookies not kept.
+    Redirects are not followed and cookies not kept. A request is sent once; only with a safe method may it be sent
+    again, when a connection turns out to be closed that was kept for it.
 
     Args:
         origin: A URL of the only origin that is called.
@@ -68,13 +68,16 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         # Connections are counted here, not by aiohttp, whose time-out for connecting includes the wait for a free one.
         self._free = asyncio.Semaphore(_UNBOUNDED if limits.max_connections is None else limits.max_connections)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
+            connector=AnsweringConnector(
                 limit=0,
                 keepalive_timeout=_UNBOUNDED if limits.keepalive_expiry is None else limits.keepalive_expiry,
                 ssl=httpx.create_ssl_context(verify=verify, trust_env=trust_env) if encrypted else True,
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(),
+            auto_decompress=False,
+            max_line_size=HEAD_LIMIT,
+            max_field_size=HEAD_LIMIT,
         )
 
     @classmethod
@@ -101,13 +104,14 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             response = await self._send(request, body, timeouts)
         except BaseException as error:
             self._free.release()
+            if isinstance(head := error.__cause__, UnreadableHeadError):
+                return httpx.Response(head.status, headers=head.fields, stream=_NoBody(), request=request)
             if isinstance(error, _FAILURES):
                 raise _translated(error) from _harmless_cause(error)
             raise
-        headers = list(response.raw_headers)
-        if "Content-Encoding" in response.headers:
-            headers = [(name, value) for name, value in headers if name.lower() not in _DECODED]
-        return httpx.Response(response.status, headers=headers, stream=_Body(response, self._free), request=request)
+        return httpx.Response(
+            response.status, headers=response.raw_headers, stream=_Body(response, self._free), request=request
+        )
 
     async def _take_connection(self, timeouts: Mapping[str, float | None]) -> None:
         if not self._free.locked():
@@ -122,10 +126,11 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     async def _send(
         self, request: httpx.Request, body: bytes, timeouts: Mapping[str, float | None]
     ) -> aiohttp.ClientResponse:
+        if self._proxy is not None:
+            request.headers.update(self._proxy.request_headers)  # where the caller sees which credentials were sent
         headers = [(name.decode("ascii"), value.decode("latin-1")) for name, value in request.headers.raw]
         proxy: dict[str, Any] = {}
         if self._proxy is not None:
-            headers += self._proxy.request_headers
             proxy = {"proxy": self._proxy.url, "proxy_headers": self._proxy.connect_headers}
         return await self._session.request(
             request.method,
@@ -136,12 +141,30 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(connect=timeouts.get("connect"), sock_read=timeouts.get("read")),
             server_hostname=request.extensions.get("sni_hostname"),
+            middlewares=() if request.method in _SAFE else (_once,),
             **proxy,
         )
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._session.close()
+
+
+class _BrokenError(aiohttp.ClientError):
+    """The connection broke after the request went out; the cause says how."""
+
+
+async def _once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Keep aiohttp from sending a request again on another connection, as it does with PUT and DELETE too.
+
+    It does so after these two errors, not after others.
+    """
+    try:
+        return await send(request)
+    except (aiohttp.ClientConnectorError, aiohttp.ServerTimeoutError):
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise _BrokenError from error
 
 
 class _ProxyArguments:
@@ -195,6 +218,7 @@ class _Body(httpx.AsyncByteStream):
             while piece := await content.readany():
                 yield piece
         except _FAILURES as error:
+            yield content._read_nowait(-1)  # noqa: SLF001 - what came before the failure has no public way out
             raise _translated(error) from _harmless_cause(error)
 
     async def aclose(self) -> None:
@@ -204,9 +228,21 @@ class _Body(httpx.AsyncByteStream):
             self._free.release()
 
 
-def _translated(error: aiohttp.ClientError | OSError) -> httpx.TransportError | httpx.DecodingError:
+class _NoBody(httpx.AsyncByteStream):
+    """The body of a response whose head is not HTTP: nobody knows where it begins."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        raise httpx.RemoteProtocolError("the answer is not HTTP")
+
+
+def _translated(error: BaseException) -> httpx.TransportError:
     """The httpx error for what aiohttp raised; aiohttp's own messages may hold the URL, and with it secrets."""
     match error:
+        case _BrokenError(__cause__=BaseException() as cause):
+            return _translated(cause)
         case aiohttp.ConnectionTimeoutError():
             return httpx.ConnectTimeout("no connection in time")
         case aiohttp.ServerTimeoutError():
@@ -219,11 +255,9 @@ def _translated(error: aiohttp.ClientError | OSError) -> httpx.TransportError | 
             return httpx.ConnectError(str(error))
         case aiohttp.ServerDisconnectedError():
             return httpx.RemoteProtocolError("the server closed the connection without an answer")
-        case aiohttp.ClientPayloadError(__cause__=ContentEncodingError()):
-            return httpx.DecodingError("the body is not compressed as it says")
         case aiohttp.ClientPayloadError():
             return httpx.RemoteProtocolError("the connection was closed in the middle of the body")
-        case aiohttp.ClientResponseError():
+        case aiohttp.ClientResponseError() | HttpProcessingError():
             return httpx.RemoteProtocolError("the answer is not HTTP")
         case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
             return httpx.UnsupportedProtocol("not an http or https URL")

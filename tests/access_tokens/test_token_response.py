@@ -141,6 +141,14 @@ def test_what_looks_like_a_credential_in_a_description_is_masked() -> None:
     assert caught.value.description == "assertion *** refused"
 
 
+def test_what_a_token_endpoint_says_cannot_act_on_a_terminal() -> None:
+    with pytest.raises(TokenError) as caught:
+        parse({"error": "invalid_client", "error_description": "\x1b]0;a\x07\0\u202e\r\nb" + " c" * 1000}, 401)
+    assert caught.value.description.startswith("\\x1b]0;a\\x07\\x00\\u202e b c c")
+    assert len(caught.value.description) == 500
+    assert str(TokenError(400, "a\x1b\n", "b\x07\u2028c")) == "no access token: 400 a\\x1b: b\\x07 c"
+
+
 @pytest.mark.parametrize(
     ("value", "seconds"),
     [

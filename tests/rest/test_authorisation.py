@@ -97,11 +97,49 @@ async def test_a_request_is_sent_again_as_its_authorisation_wants(
         for status in (b"401 No", b"200 Yes"):
             request = await reader.readuntil(b"\r\n\r\n")
             tokens.append(b"Bearer old" in request)
-            writer.write(b"HTTP/1.1 " + status + b"\r\nContent-Length: 500000\r\n\r\n" + bytes(500_000))
+            writer.write(b"HTTP/1.1 " + status + b"\r\nContent-Length: 50000\r\n\r\n" + bytes(50_000))
 
     async with Api(ClientOptions(base_url=await start_server(handler), auth=Bearer("old", "new"))) as api:
         assert (await api.get_marked()).status == 200
     assert (tokens, connections) == ([True, False], 1)
+
+
+@pytest.mark.parametrize("body", [b"Content-Length: 9\r\n\r\ncut", b"Transfer-Encoding: chunked\r\n\r\nnonsense\r\n"])
+async def test_a_refusal_whose_body_breaks_off_is_followed_by_another_try(
+    start_server: Callable[..., Awaitable[str]], body: bytes
+) -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        refused = b"Bearer old" in await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 401 No\r\n" + body if refused else b"HTTP/1.1 204 Yes\r\n\r\n")
+
+    async with Api(ClientOptions(base_url=await start_server(handler), auth=Bearer("old", "new"))) as api:
+        assert (await api.get_marked()).status == 204
+
+
+async def test_a_refusal_whose_body_does_not_come_is_followed_by_another_try(
+    start_server: Callable[..., Awaitable[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if b"Bearer old" in await reader.readuntil(b"\r\n\r\n"):
+            writer.write(b"HTTP/1.1 401 No\r\nContent-Length: 9\r\n\r\nslow")
+            await reader.read()
+        else:
+            writer.write(b"HTTP/1.1 204 Yes\r\n\r\n")
+
+    monkeypatch.setattr("shared.rest.exchange._DRAIN_TIME", 0.01)
+    async with Api(ClientOptions(base_url=await start_server(handler), auth=Bearer("old", "new"))) as api:
+        assert (await api.get_marked()).status == 204
+
+
+async def test_the_deadline_during_a_renewal_leaves_the_refusal(answer_with: Callable[..., Awaitable[str]]) -> None:
+    class Renewing(httpx.Auth):
+        async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
+            yield request
+            await asyncio.Event().wait()
+
+    url = await answer_with(b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n")
+    async with Api(ClientOptions(base_url=url, auth=Renewing(), deadline=0.2)) as api:
+        assert (await api.get_marked()).status == 401
 
 
 async def test_extensions_of_method_and_call_reach_the_authorisation(echo: str) -> None:

@@ -6,6 +6,7 @@ import gzip
 import zlib
 from collections.abc import Awaitable, Callable
 
+import httpx
 import pytest
 from pydantic import BaseModel
 
@@ -109,6 +110,22 @@ async def test_an_empty_answer_is_none_where_that_is_allowed(answer_with: Answer
             await api.get_item()
 
 
+async def test_a_byte_order_mark_before_json_is_ignored(answer_with: AnswerWith) -> None:
+    async with Items(await answer_with(answer(b"\xef\xbb\xbf" + ITEM))) as api:
+        assert (await api.get_item()).name == "a"
+    async with Items(await answer_with(answer(b"\xef\xbb\xbf"))) as api:
+        assert await api.get_optional() is None
+
+
+@pytest.mark.parametrize("charset", ["undefined", "a\0b", "idna", "rot13", "\x1b"])
+async def test_text_in_an_encoding_that_is_none_is_a_decode_error(answer_with: AnswerWith, charset: str) -> None:
+    def respond(_request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, headers={"Content-Type": f"text/plain; charset={charset}"}, content=b"\xe9..")
+
+    async with Items(ClientOptions(base_url="http://a", transport=lambda: httpx.MockTransport(respond))) as api:
+        assert isinstance((await api.get_text_response()).error, ApiDecodeError)
+
+
 async def test_null_is_none(answer_with: AnswerWith) -> None:
     async with Items(await answer_with(answer(b"null"))) as api:
         assert await api.get_optional() is None
@@ -153,6 +170,22 @@ async def test_a_compressed_body_is_decompressed(
 ) -> None:
     response = answer(compress(ITEM), headers=(f"Content-Encoding: {encoding}",))
     async with Items(await answer_with(response)) as api:
+        assert await api.get_item() == Item(name="a", count=2)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        gzip.compress(ITEM[:5]) + gzip.compress(ITEM[5:]),
+        gzip.compress(ITEM + b" " * 5_000_000),
+        zlib.compress(ITEM)[2:-4],
+        zlib.compress(ITEM, wbits=9),
+    ],
+    ids=["two members", "large", "without header", "small window"],
+)
+async def test_all_kinds_of_compressed_bodies_are_decompressed(answer_with: AnswerWith, body: bytes) -> None:
+    coding = "gzip" if body[:2] == b"\x1f\x8b" else "Deflate"
+    async with Items(await answer_with(answer(body, headers=(f"Content-Encoding: identity, {coding}",)))) as api:
         assert await api.get_item() == Item(name="a", count=2)
 
 

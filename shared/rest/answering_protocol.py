@@ -1,0 +1,87 @@
+"""Reads answers through aiohttp so that what is wrong with an answer does not cost its status."""
+
+import functools
+import re
+from collections.abc import Callable
+from typing import Any
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http_exceptions import HttpProcessingError
+
+HEAD_LIMIT = 2**16
+"""Bytes that a line of a head may have; and of a head that is not HTTP, those in which fields are looked for."""
+
+_INTERIM = rb"(?:HTTP/\S+ +1\d\d[ \r\n].*?\n\r?\n)*"
+_HEAD = re.compile(_INTERIM + rb"HTTP/\S+ +\d.*?\n\r?\n", re.DOTALL)
+_STATUS_LINE = re.compile(_INTERIM + rb"HTTP/\S+ +([2-9]\d\d)(?: [^\n]*)?\r?\n", re.DOTALL)
+_FIELD = re.compile(rb"([A-Za-z0-9!#$%&'*+.^_`|~-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)\r?")
+
+
+class UnreadableHeadError(HttpProcessingError):
+    """The head of an answer is not HTTP, but begins with a status line.
+
+    Attributes:
+        status: HTTP status.
+        fields: The header fields, name and value, of those lines that can be read.
+    """
+
+    def __init__(self, cause: HttpProcessingError, status: int, fields: list[tuple[bytes, bytes]]) -> None:
+        super().__init__(code=cause.code, message=cause.message)
+        self.status = status
+        self.fields = fields
+
+
+class AnsweringProtocol(ResponseHandler):
+    """aiohttp's protocol of a connection, which alone loses a status in two cases and hangs in a third.
+
+    It parses each piece of data as a whole: if a piece holds a good head and then what is not HTTP, such as a chunk
+    without a size, the head is lost too. Here the head is parsed on its own. A head that is not HTTP itself is read
+    as far as it can be. And whoever waits for a body hears of data that is not HTTP; aiohttp would let them wait.
+    """
+
+    _head = b""
+    _in_head = False
+
+    def set_response_params(self, **parameters: Any) -> None:
+        """Expect the answer to the next request."""
+        self._head, self._in_head = b"", True
+        super().set_response_params(**parameters)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what has come."""
+        if self._in_head:
+            before = len(self._head)
+            self._head += data
+            head = _HEAD.match(self._head)
+            self._in_head = head is None and len(self._head) <= HEAD_LIMIT
+            if head is not None:
+                end = head.end() - before
+                super().data_received(data[:end])
+                data = data[end:]
+                self._head = b""
+                if not data or self.exception() is not None:
+                    return
+        super().data_received(data)
+
+    def set_exception(self, exc: BaseException, *cause: Any) -> None:
+        """Fail whoever waits for an answer or for its body."""
+        if isinstance(exc, HttpProcessingError):
+            if self._payload is not None and not self._payload.is_eof():
+                self._payload.set_exception(exc)
+            line = _STATUS_LINE.match(self._head)
+            if line is not None:
+                lines = self._head[line.end() : HEAD_LIMIT].split(b"\n")[:-1]
+                fields = [field.groups() for field in map(_FIELD.fullmatch, lines) if field is not None]
+                exc = UnreadableHeadError(exc, int(line[1]), [(name, value) for name, value in fields])
+        super().set_exception(exc, *cause)
+
+
+class AnsweringConnector(aiohttp.TCPConnector):
+    """Opens connections that speak `AnsweringProtocol`."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        # aiohttp has no public option for this; tests/rest/test_statuses.py fails if it is not called like this.
+        protocol: Callable[..., ResponseHandler] = AnsweringProtocol
+        self._factory = functools.partial(protocol, loop=self._loop)
