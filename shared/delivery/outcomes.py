@@ -1,5 +1,6 @@
 """What has become of a record: the outcome of an attempt, or the end of its delivery."""
 
+import operator
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -48,7 +49,7 @@ class _NotPosted(_Outcome):
         excerpt: The beginning of what the API answered, if it is no problem document; shown, but not logged.
     """
 
-    may_be_stored: bool = False
+    may_be_stored: Annotated[bool, Field(exclude_if=operator.not_)] = False
     problem: ProblemDetails | None = None
     excerpt: str | None = None
 

@@ -1,10 +1,11 @@
 """What callers are told about an operation: the delivery of one record or of a batch."""
 
 import hashlib
+import operator
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from shared.delivery.batches import BatchProgress, ItemResult
 from shared.delivery.outcomes import Outcome
@@ -57,7 +58,7 @@ class Operation(BaseModel):
     state: State
     attempt: int = 0
     next_attempt_at: datetime | None = None
-    may_be_stored: bool = False
+    may_be_stored: Annotated[bool, Field(exclude_if=operator.not_)] = False
     outcome: Outcome | None = None
     batch: BatchProgress | None = None
     skipped: list[Skipped] | None = None

@@ -33,7 +33,7 @@ def test_the_answer_to_a_start_names_the_operation_and_no_management_url(app: Ca
     answer = app.http.post("/api/businesses", json=new_record())
     assert answer.headers["Location"] == f"/api/businesses/operations/{answer.json()['id']}"
     assert "runtime/webhooks" not in answer.text + str(answer.headers)
-    assert answer.json().keys() == {"id", "state", "attempt", "may_be_stored"}
+    assert answer.json().keys() == {"id", "state", "attempt"}
 
 
 @pytest.mark.parametrize(
