@@ -12,7 +12,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 HEAD_LIMIT = 2**16
 """Bytes that a line of a head may have; and of a head that is not HTTP, those in which fields are looked for."""
 
-_INTERIM = rb"(?:HTTP/\S+ +1\d\d[ \r\n].*?\n\r?\n)*"
+# Both groups give nothing back that they have matched: otherwise many interim answers would take for ever.
+_INTERIM = rb"(?:HTTP/\S+ +1\d\d[ \r\n](?>.*?\n\r?\n))*+"
 _HEAD = re.compile(_INTERIM + rb"HTTP/\S+ +\d.*?\n\r?\n", re.DOTALL)
 _STATUS_LINE = re.compile(_INTERIM + rb"HTTP/\S+ +([2-9]\d\d)(?: [^\n]*)?\r?\n", re.DOTALL)
 _FIELD = re.compile(rb"([A-Za-z0-9!#$%&'*+.^_`|~-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)\r?")
@@ -53,7 +54,7 @@ class AnsweringProtocol(ResponseHandler):
         if self._in_head:
             before = len(self._head)
             self._head += data
-            head = _HEAD.match(self._head)
+            head = _HEAD.match(self._head) if b"\n" in data else None
             self._in_head = head is None and len(self._head) <= HEAD_LIMIT
             if head is not None:
                 end = head.end() - before
@@ -64,7 +65,7 @@ class AnsweringProtocol(ResponseHandler):
                     return
         super().data_received(data)
 
-    def set_exception(self, exc: BaseException, *cause: Any) -> None:
+    def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
         """Fail whoever waits for an answer or for its body."""
         if isinstance(exc, HttpProcessingError):
             if self._payload is not None and not self._payload.is_eof():
@@ -74,7 +75,10 @@ class AnsweringProtocol(ResponseHandler):
                 lines = self._head[line.end() : HEAD_LIMIT].split(b"\n")[:-1]
                 fields = [field.groups() for field in map(_FIELD.fullmatch, lines) if field is not None]
                 exc = UnreadableHeadError(exc, int(line[1]), [(name, value) for name, value in fields])
-        super().set_exception(exc, *cause)
+        if exc_cause is None:
+            super().set_exception(exc)
+        else:
+            super().set_exception(exc, exc_cause)
 
 
 class AnsweringConnector(aiohttp.TCPConnector):

@@ -21,7 +21,9 @@ def decompressed(pieces: AsyncIterable[bytes], headers: httpx.Headers) -> AsyncI
         httpx.DecodingError: While the pieces are read: the coding is neither gzip nor deflate, or the body is not
             coded so. For a coding that is unknown the pieces come as they are, and the error after the last.
     """
-    named = [coding.strip().lower() for coding in headers.get("Content-Encoding", "").split(",")]
+    if "Content-Encoding" not in headers:
+        return pieces
+    named = [coding.strip().lower() for coding in headers["Content-Encoding"].split(",")]
     codings = [coding for coding in named if coding not in {"", "identity"}]
     if not codings:
         return pieces

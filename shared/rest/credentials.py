@@ -1,5 +1,6 @@
 """Masks the credentials of a request in what the API answers: some echo them, and answers are logged and kept."""
 
+import functools
 import re
 from html.entities import html5
 
@@ -23,15 +24,15 @@ class Credentials:
     """
 
     def __init__(self) -> None:
-        self._known: dict[bytes, bytes] = {}  # its longest run of letters and digits, by credential
+        self._known: set[bytes] = set()
 
     def learn(self, request: httpx.Request) -> None:
         """Remember the credentials of a request: what follows the scheme in its fields of authorisation."""
         for name, value in request.headers.raw:
             if name.lower() in _FIELDS:
                 credential = value.partition(b" ")[2].strip() or value
-                if len(credential) >= SHORTEST and credential not in self._known:
-                    self._known[credential] = max(_ALPHANUMERIC.findall(credential), key=len, default=b"")
+                if len(credential) >= SHORTEST:
+                    self._known.add(credential)
 
     def masked(self, text: bytes, *, cut: bool = False) -> bytes:
         """Text of an answer in which `***` stands for each credential.
@@ -40,8 +41,8 @@ class Credentials:
             text: Part of the head, or the body.
             cut: Whether it may end in the middle of a credential. What might begin one at the end is masked too.
         """
-        for credential, run in self._known.items():
-            if run in text:
+        for credential in self._known:
+            if _longest_run(credential) in text:
                 text = re.sub(_forms(credential), _MASK, text)
             if cut:
                 start = max(0, len(text) - _LONGEST_FORM * len(credential))
@@ -53,9 +54,15 @@ class Credentials:
     def mask_headers(self, response: httpx.Response) -> None:
         """Mask them in the header fields of a response."""
         fields = response.headers.raw
-        masked = [(self.masked(name), self.masked(value)) for name, value in fields]
-        if masked != fields:
-            response.headers = httpx.Headers(masked)
+        together = b"\n".join([part for field in fields for part in field])
+        if self.masked(together) != together:
+            response.headers = httpx.Headers([(self.masked(name), self.masked(value)) for name, value in fields])
+
+
+@functools.lru_cache(maxsize=16)
+def _longest_run(credential: bytes) -> bytes:
+    """The longest run of letters and digits in it; what to look for first, since no form changes those."""
+    return max(_ALPHANUMERIC.findall(credential), key=len, default=b"")
 
 
 def _forms(credential: bytes) -> bytes:

@@ -185,8 +185,9 @@ def response_error(
     """
     status, headers = response.status_code, response.headers
     problem = ProblemDetails.of(headers, body, cut=cut)
+    phrase = httpx.codes.get_reason_phrase(status)
     return ApiResponseError(
-        f"{status} {httpx.codes.get_reason_phrase(status)}".rstrip() + _told(problem),
+        f"{status} {phrase}".rstrip() + _kind(problem, phrase),
         method=method,
         url=url,
         status=status,
@@ -198,10 +199,11 @@ def response_error(
     )
 
 
-def _told(problem: ProblemDetails | None) -> str:
-    """Which kind of problem it is; its detail may quote what was sent."""
+def _kind(problem: ProblemDetails | None, phrase: str) -> str:
+    """Which kind of problem it is, if the status does not say it all; its detail may quote what was sent."""
     if problem is None:
         return ""
+    title = "" if problem.title == phrase else printable(problem.title or "")
     kind = "" if problem.type == "about:blank" else f"({printable(problem.type)})"
-    told = f"{printable(problem.title or '')} {kind}".strip()
+    told = f"{title} {kind}".strip()
     return f": {told}" if told else ""

@@ -17,6 +17,7 @@ _AS_IT_IS = httpx.Auth()
 _DRAIN_TIME = 1.0
 """Seconds that a body may take which is read only for the sake of its connection."""
 
+_FRAMING = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})
 _HOPELESS = (httpx.UnsupportedProtocol, httpx.LocalProtocolError)
 
 
@@ -98,11 +99,13 @@ class Exchange:
             while True:
                 response = await self._send(request)
                 try:
+                    answer = await self._read(response) if self._auth.requires_response_body else None
                     try:
-                        request = await flow.asend(response)
+                        request = await flow.asend(response if answer is None else _complete(answer, request))
                     except StopAsyncIteration:
-                        return await self._read(response)
-                    await self._drain(response)
+                        return await self._read(response) if answer is None else answer
+                    if answer is None:
+                        await self._drain(response)
                 finally:
                     await response.aclose()
         finally:
@@ -160,6 +163,12 @@ class Exchange:
         return failure
 
 
+def _complete(answer: Answer, request: httpx.Request) -> httpx.Response:
+    """The response with its body, for an `auth` that reads it; httpx would fail it for a body that breaks off."""
+    fields = [(name, value) for name, value in answer.response.headers.raw if name.lower() not in _FRAMING]
+    return httpx.Response(answer.response.status_code, headers=fields, content=answer.body, request=request)
+
+
 def _told(error: httpx.TransportError) -> str:
     return f"{type(error).__name__}: {error}"
 
@@ -168,7 +177,7 @@ def _pieces(response: httpx.Response) -> AsyncIterable[bytes]:
     """The decompressed body."""
     stream = response.stream
     if response.is_stream_consumed or not isinstance(stream, AsyncIterable):
-        return response.aiter_bytes()  # an `auth` has read it, and httpx has decompressed it
+        return response.aiter_bytes()  # read by an `auth` that did not say so; httpx has decompressed it
     return decompressed(stream, response.headers)
 
 

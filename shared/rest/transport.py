@@ -104,7 +104,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             response = await self._send(request, body, timeouts)
         except BaseException as error:
             self._free.release()
-            if isinstance(head := error.__cause__, UnreadableHeadError):
+            if isinstance(head := error.__cause__, UnreadableHeadError) and not _is_of_proxy(error):
                 return httpx.Response(head.status, headers=head.fields, stream=_NoBody(), request=request)
             if isinstance(error, _FAILURES):
                 raise _translated(error) from _harmless_cause(error)
@@ -161,7 +161,7 @@ async def _once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType)
     """
     try:
         return await send(request)
-    except (aiohttp.ClientConnectorError, aiohttp.ServerTimeoutError):
+    except aiohttp.ClientConnectorError:
         raise
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
         raise _BrokenError from error
@@ -238,6 +238,11 @@ class _NoBody(httpx.AsyncByteStream):
         raise httpx.RemoteProtocolError("the answer is not HTTP")
 
 
+def _is_of_proxy(error: BaseException) -> bool:
+    """Whether it is about the answer to CONNECT, after which nothing was sent to the API yet."""
+    return isinstance(error, aiohttp.ClientResponseError) and error.request_info.method == "CONNECT"
+
+
 def _translated(error: BaseException) -> httpx.TransportError:
     """The httpx error for what aiohttp raised; aiohttp's own messages may hold the URL, and with it secrets."""
     match error:
@@ -251,6 +256,8 @@ def _translated(error: BaseException) -> httpx.TransportError:
             return httpx.ProxyError(f"cannot connect to the proxy: {error.strerror or error}")
         case aiohttp.ClientHttpProxyError():
             return httpx.ProxyError(f"the proxy answered {error.status}")
+        case aiohttp.ClientResponseError() if _is_of_proxy(error):
+            return httpx.ProxyError("the answer of the proxy is not HTTP")
         case aiohttp.ClientConnectorError():
             return httpx.ConnectError(str(error))
         case aiohttp.ServerDisconnectedError():

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 import httpx
 import pytest
 
-from shared.rest import ApiClient, ApiResponse, ApiTimeoutError, ClientOptions, get
+from shared.rest import ApiClient, ApiDecodeError, ApiResponse, ApiTimeoutError, ClientOptions, get
 
 from .echo import Told
 
@@ -172,3 +172,26 @@ async def test_waiting_for_authorisation_counts_towards_the_deadline(echo: str) 
 async def test_an_auth_may_read_both_bodies(echo: str) -> None:
     async with Api(ClientOptions(base_url=echo, auth=Reading())) as api:
         assert (await api.get_root()).unwrap().values("X-Length") == ["0"]
+
+
+async def test_an_auth_may_read_the_body_over_any_transport() -> None:
+    told = {"method": "GET", "target": "/", "headers": [], "body": ""}
+    mock = httpx.MockTransport(lambda _: httpx.Response(200, json=told))
+    async with Api(ClientOptions(base_url="http://a", auth=Reading(), transport=lambda: mock)) as api:
+        assert (await api.get_root()).unwrap().method == "GET"
+
+
+async def test_a_body_that_breaks_off_while_an_auth_reads_it_leaves_the_status(
+    answer_with: Callable[..., Awaitable[str]],
+) -> None:
+    class Signing(httpx.Auth):
+        requires_response_body = True
+
+        def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response]:
+            response = yield request
+            assert response.content == b"cut"
+
+    url = await answer_with(b"HTTP/1.1 201 Created\r\nContent-Encoding: x\r\nContent-Length: 9\r\n\r\ncut")
+    async with Api(ClientOptions(base_url=url, auth=Signing())) as api:
+        response = await api.get_root()
+    assert (response.status, type(response.error)) == (201, ApiDecodeError)

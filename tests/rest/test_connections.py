@@ -4,7 +4,7 @@
 import asyncio
 import base64
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import httpx
@@ -134,6 +134,16 @@ async def test_a_proxy_that_refuses_or_is_not_there_is_a_transport_error_of_a_re
                     await api.get_items()
             assert caught.value.sent is False
             assert "secret" not in str(caught.value)
+
+
+async def test_what_a_proxy_answers_that_is_not_http_is_not_taken_for_an_answer_of_the_api(
+    answer_with: Callable[[bytes], Awaitable[str]],
+) -> None:
+    proxy = await answer_with(b"HTTP/1.1 200 OK\r\nbroken\r\n\r\n")
+    async with Api(ClientOptions(base_url="https://localhost", proxy=proxy)) as api:
+        with pytest.raises(ApiTransportError, match="ProxyError") as caught:
+            await api.get_items()
+    assert caught.value.sent is False
 
 
 async def test_a_proxy_of_an_unknown_kind_is_refused() -> None:

@@ -4,6 +4,7 @@
 import asyncio
 import gzip
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
@@ -128,6 +129,25 @@ async def test_interim_answers_are_not_taken_for_the_answer(answer_with: AnswerW
     for rest in (b"Content-Length: nonsense\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\nnonsense\r\n"):
         response = await answered(ClientOptions(base_url=await answer_with(hints * 2 + head(b"201 Created") + rest)))
         assert (response.status, type(response.error)) == (201, ApiDecodeError)
+
+
+async def test_an_answer_after_an_interim_one_that_came_alone_keeps_its_status(start_server: StartServer) -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+        await asyncio.sleep(0.005)
+        writer.write(head(b"201 Created") + b"Transfer-Encoding: chunked\r\n\r\nnonsense\r\n")
+
+    response = await answered(ClientOptions(base_url=await start_server(handler)))
+    assert (response.status, type(response.error)) == (201, ApiDecodeError)
+
+
+async def test_interim_answers_without_an_answer_cost_no_time(answer_with: AnswerWith) -> None:
+    async with Api(await answer_with(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 500 + b"HTTP/1.1 20x\r\n\r\n")) as api:
+        began = time.process_time()
+        with pytest.raises(ApiTransportError):
+            await api.get_items()
+        assert time.process_time() - began < 2
 
 
 async def test_fields_of_a_head_that_is_not_http_are_read_as_far_as_they_can_be(answer_with: AnswerWith) -> None:
