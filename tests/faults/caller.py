@@ -5,6 +5,8 @@ from typing import Any
 
 import httpx
 
+from shared.business import Record
+
 _PAUSE_SECONDS = 0.1
 _PREFERRED_WAIT = "wait=30"
 
@@ -16,10 +18,12 @@ class Caller:
 
     Attributes:
         lost_answers: How many requests the app took, or may have taken, and did not answer.
+        corrections_refused: How many corrections of records that may be stored the app refused.
     """
 
     def __init__(self, url: str) -> None:
         self.lost_answers = 0
+        self.corrections_refused = 0
         self._client = httpx.AsyncClient(base_url=url, timeout=60, trust_env=False)
 
     async def close(self) -> None:
@@ -47,6 +51,33 @@ class Caller:
                 if response.status_code != httpx.codes.ACCEPTED:
                     operation: dict[str, Any] = response.json()
                     return operation
+
+    async def have_posted(self, record: Record, corrected: Record, key: str, *, refused: bool) -> dict[str, Any]:
+        """Send a record until the API has it, or instead of it a corrected one if it is `refused` for good.
+
+        For a record that may be stored, a corrected one is offered all the same, and must be refused. But a refusal
+        without that doubt is no proof that the API has not got the record: a kill may have hidden an attempt from the
+        app. So whoever has no other proof sends the same one again.
+        """
+        operation = await self.deliver("/api/businesses", record, key)
+        while operation["state"] != "posted":
+            if operation.get("may_be_stored"):
+                self.corrections_refused += await self._retry(operation["id"], corrected, expected=409)
+            await self._retry(operation["id"], corrected if refused else None, expected=202)
+            operation = await self.deliver("/api/businesses", record, key)
+        return operation
+
+    async def _retry(self, operation_id: str, body: Record | None, *, expected: int) -> bool:
+        """Ask for another delivery, and tell whether there was an answer: a lost one is no reason to ask again."""
+        path = f"/api/businesses/operations/{operation_id}/retry"
+        try:
+            answer = await self._client.post(path, json=body) if body else await self._client.post(path)
+        except httpx.TransportError as error:
+            self.lost_answers += not isinstance(error, httpx.ConnectError)
+            await asyncio.sleep(_PAUSE_SECONDS)
+            return False
+        assert answer.status_code == expected, answer.text
+        return True
 
     async def operations(self) -> list[dict[str, Any]]:
         """Every operation that the app knows of, all pages one after another."""

@@ -12,7 +12,8 @@ from pydantic_core import from_json
 from dev.sandbox.api import CLIENT_ID, CLIENT_SECRET, SCOPE, TOKEN_PATH, app_environment, create_app
 from dev.sandbox.serving import serve
 from dev.stand_in import STAND_IN
-from shared.business import COLLECTION
+from shared.business import COLLECTION, NATURAL_KEY, Record
+from tests.sandboxed import key_of
 
 _LOOK_SECONDS = 0.01
 
@@ -55,15 +56,15 @@ class FaultyApi:
         """Wait until no post is under way: those of a dead host that it had received go on."""
         await self._watch(lambda stats: stats["posts"] == sum(stats["posts_by_status"].values()) + stats["dropped"])
 
-    async def businesses(self, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
-        """The records that are stored under these ids."""
+    async def businesses(self, records: Iterable[Record]) -> dict[str, list[dict[str, Any]]]:
+        """By natural key, what is stored of each of these records."""
         grant = {"grant_type": "client_credentials", "scope": SCOPE}
         granted = (await self._client.post(TOKEN_PATH, data=grant, auth=(CLIENT_ID, CLIENT_SECRET))).raise_for_status()
         headers = {"Authorization": f"Bearer {granted.json()['access_token']}"}
         found = {}
-        for business_id in ids:
-            answer = await self._client.get(f"{COLLECTION}/{business_id}", headers=headers)
-            found[business_id] = answer.raise_for_status().json()
+        for key in map(key_of, records):
+            answer = await self._client.get(COLLECTION, params={NATURAL_KEY: key}, headers=headers)
+            found[key] = answer.raise_for_status().json()
         return found
 
     async def _watch(self, seen: Callable[[dict[str, Any]], bool]) -> None:

@@ -1,6 +1,7 @@
 """A batch and single records on their way through an app that is killed, to an API that fails."""
 
 import asyncio
+import itertools
 import random
 import time
 from collections.abc import AsyncIterator
@@ -28,7 +29,10 @@ class Scenario:
     """How much is delivered, and how often what happens meanwhile.
 
     Attributes:
-        records: In the batch; one in fifty is refused by the API. With every kill comes a single record.
+        records: In the batch; the API refuses one in fifty. Of one in twenty it loses the answer, and refuses it when
+            it comes again; to one in twenty it says yes without a word. With every kill comes a single record: in turn
+            one of no further account, one that is refused for good and has to be corrected, and one whose answer is
+            lost before it is refused.
         kills: Of the host's process.
         revocations: Of all access tokens.
         seed: Draws the faults of the API, and the moments of kills and revocations.
@@ -52,13 +56,16 @@ class Findings:
     Attributes:
         scenario: What was to happen.
         records: The batch, as it was sent.
-        refused: The natural keys of those that the API refuses.
+        refused: The natural keys of those that the API refuses for good, in the batch and alone.
+        lost: The natural keys of those in the batch that are refused after an answer was lost.
         singles: The single records.
+        corrected: What their caller would have instead, in the same order.
         batch: The operation of the batch, as its caller was told in the end.
         deliveries: The operations of the single records, likewise, in the same order.
         operations: Those that the app lists.
         results: What has become of each record of the batch.
-        businesses: What the API has under the ids that callers were told.
+        businesses: What the API has of each record, by natural key.
+        corrections_refused: How many corrections the app refused, since the first record may be stored.
         stored_at_kills: How many records the API had after each kill.
         lost_answers: How many answers of the app its callers lost.
         stats: Of the API.
@@ -71,12 +78,15 @@ class Findings:
     scenario: Scenario
     records: list[Record]
     refused: set[str]
+    lost: set[str]
     singles: list[Record]
+    corrected: list[Record]
     batch: dict[str, Any]
     deliveries: list[dict[str, Any]]
     operations: list[dict[str, Any]]
     results: list[dict[str, Any]]
-    businesses: dict[str, Record]
+    businesses: dict[str, list[Record]]
+    corrections_refused: int
     stored_at_kills: list[int]
     lost_answers: int
     stats: dict[str, Any]
@@ -87,13 +97,20 @@ class Findings:
 
     @property
     def acceptable(self) -> list[Record]:
-        """The records of the batch that the API does not refuse."""
+        """The records of the batch that the API does not refuse for good."""
         return [record for record in self.records if key_of(record) not in self.refused]
+
+    @property
+    def posted_alone(self) -> list[Record]:
+        """What the API should have of the single records: themselves, or what they were corrected to."""
+        pairs = zip(self.singles, self.corrected, strict=True)
+        return [corrected if key_of(single) in self.refused else single for single, corrected in pairs]
 
     def __str__(self) -> str:
         return (
             f"{self.scenario}: {self.stats['revocations']} revocations, {self.lost_answers} answers lost, "
             f"{self.stats['posts']} posts, {self.stats['dropped']} dropped, {self.stats['replays']} replays, "
+            f"{self.batch['batch']['warnings']} warnings, {self.corrections_refused} corrections refused, "
             f"{self.stats['stored']} stored, {self.stats['duplicates']} duplicates, {self.seconds:.0f} s"
         )
 
@@ -146,18 +163,29 @@ class _Run:
         self._scenario = scenario
         self._host, self._api, self._caller = participants.host, participants.api, participants.caller
         self._rng = random.Random(scenario.seed)
-        self._records = [example(number) for number in range(1, scenario.records + 1)]
-        self._refused = {key_of(one) for one in self._rng.sample(self._records, max(1, scenario.records // 50))}
-        self._acceptable = scenario.records - len(self._refused)
-        self._singles: list[Record] = []
+        numbers = iter(range(1, scenario.records + 2 * scenario.kills + 1))
+        self._records = [example(number) for number in itertools.islice(numbers, scenario.records)]
+        self._singles = [example(number) for number in itertools.islice(numbers, scenario.kills)]
+        self._corrected = [example(number) for number in numbers]
+        drawn = [key_of(record) for record in self._rng.sample(self._records, scenario.records)]
+        refused, twentieth = max(1, scenario.records // 50), max(1, scenario.records // 20)
+        self._acceptable = scenario.records - refused
+        self._refused = {*drawn[:refused], *map(key_of, self._singles[1::3])}
+        self._lost = set(drawn[refused : refused + twentieth])
+        self._faults: dict[str, list[dict[str, Any]]] = {
+            **{key: [REFUSED | {"always": True}] for key in self._refused},
+            **{key: [{"drop": "after"}, REFUSED] for key in [*self._lost, *map(key_of, self._singles[2::3])]},
+            **{key: [{"status": 204, "store": True}] for key in drawn[-twentieth:]},
+        }
         self._stored_at_kills: list[int] = []
         self._posts_at_kill = 0
 
     async def to_the_end(self) -> Findings:
         """Deliver and disturb until all operations have ended, then look at what there is."""
         started = time.monotonic()
-        refusals = {key: [REFUSED | {"always": True}] for key in self._refused}
-        await self._api.misbehave(records=refusals, seed=self._scenario.seed, rates=_RATES, latency=_LATENCY_SECONDS)
+        await self._api.misbehave(
+            records=self._faults, seed=self._scenario.seed, rates=_RATES, latency=_LATENCY_SECONDS
+        )
         await self._host.start()
         async with asyncio.TaskGroup() as callers:
             delivering_batch = callers.create_task(self._deliver_batch())
@@ -170,18 +198,19 @@ class _Run:
         results = await self._caller.results(batch["id"])
         stats = await self._api.stats()
         await self._host.stop()
-        ids = [item["result"]["id"] for item in results if item["result"]["outcome"] == "posted"]
-        ids += [delivery["outcome"]["id"] for delivery in deliveries if delivery["state"] == "posted"]
         return Findings(
             scenario=self._scenario,
             records=self._records,
             refused=self._refused,
+            lost=self._lost,
             singles=self._singles,
+            corrected=self._corrected,
             batch=batch,
             deliveries=deliveries,
             operations=operations,
             results=results,
-            businesses=await self._api.businesses(ids),
+            businesses=await self._api.businesses([*self._records, *self._singles, *self._corrected]),
+            corrections_refused=self._caller.corrections_refused,
             stored_at_kills=self._stored_at_kills,
             lost_answers=self._caller.lost_answers,
             stats=stats,
@@ -201,15 +230,16 @@ class _Run:
         kinds = ["kill"] * self._scenario.kills + ["revocation"] * self._scenario.revocations
         self._rng.shuffle(kinds)
         moments = self._rng.choices(range(1, self._acceptable - _LAST_RECORDS), k=len(kinds))
-        deliveries = []
+        deliveries: list[asyncio.Task[dict[str, Any]]] = []
         for stored, kind in zip(sorted(moments), kinds, strict=True):
             await self._api.reach("stored", stored)
             if kind == "revocation":
                 await self._revoke()
             else:
-                single = example(1 + self._scenario.records + len(self._singles))
-                self._singles.append(single)
-                delivery = self._caller.deliver("/api/businesses", single, key_of(single))
+                single, corrected = self._singles[len(deliveries)], self._corrected[len(deliveries)]
+                delivery = self._caller.have_posted(
+                    single, corrected, key_of(single), refused=key_of(single) in self._refused
+                )
                 deliveries.append(callers.create_task(delivery))
                 await self._kill()
         return deliveries

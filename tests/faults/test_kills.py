@@ -8,12 +8,13 @@ import base64
 import os
 import random
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from dev.sandbox.api import CLIENT_ID, CLIENT_SECRET
-from shared.business import example
+from shared.business import assigned, example
 from tests.faults.scenario import Findings, Scenario, participants, run
 from tests.sandboxed import key_of
 
@@ -25,6 +26,11 @@ else:
     _SCENARIO = Scenario(records=60, kills=4, revocations=1, seed=_SEED, time_limit=50)
 
 pytestmark = pytest.mark.timeout(_SCENARIO.time_limit + 20)
+
+
+def id_of(business: dict[str, Any]) -> str:
+    """The id of a record that the API has, as text."""
+    return str(business[next(iter(assigned()))])
 
 
 @pytest.fixture(scope="module", params=[_SCENARIO], ids=str)
@@ -51,9 +57,13 @@ def test_the_api_failed_in_every_way(findings: Findings) -> None:
 
 
 def test_every_record_is_stored_exactly_once(findings: Findings) -> None:
-    found = sorted(key_of(business) for business in findings.businesses.values())
-    assert found == sorted(key_of(record) for record in findings.acceptable + findings.singles)
-    assert findings.stats["stored"] == findings.stats["idempotency_keys"] == len(found)
+    wanted = findings.acceptable + findings.posted_alone
+    stored = {key: businesses for key, businesses in findings.businesses.items() if businesses}
+    assert stored.keys() == {key_of(record) for record in wanted}
+    for record in wanted:
+        (business,) = stored[key_of(record)]
+        assert business.items() >= record.items()
+    assert findings.stats["stored"] == findings.stats["idempotency_keys"] == len(wanted)
     assert findings.stats["duplicates"] == 0
 
 
@@ -66,27 +76,43 @@ def test_every_operation_is_in_a_final_state_and_there_is_one_for_each_key(findi
     assert len(findings.operations) == len(states) == 1 + len(findings.singles)
 
 
-def test_the_tally_of_the_batch_agrees_with_what_the_api_has_counted(findings: Findings) -> None:
+def test_the_tally_of_the_batch_agrees_with_its_results(findings: Findings) -> None:
     tally = dict(findings.batch["batch"]["tally"])
     total, posted, rejected = (tally.pop(state) for state in ("total", "posted", "rejected"))
     assert not any(tally.values())
     assert total == posted + rejected == len(findings.records)
-    assert posted == findings.stats["stored"] - len(findings.singles)
+    assert posted == sum(item["result"]["outcome"] == "posted" for item in findings.results)
     assert 0 < rejected <= findings.stats["posts_by_status"]["422"]
 
 
 def test_the_results_tell_in_order_what_became_of_each_record(findings: Findings) -> None:
     assert [item["index"] for item in findings.results] == list(range(len(findings.records)))
     for item, record in zip(findings.results, findings.records, strict=True):
-        if key_of(record) in findings.refused:
-            assert (item["result"]["outcome"], item["result"]["status"]) == ("rejected", 422)
+        result, stored = item["result"], findings.businesses[key_of(record)]
+        if key_of(record) in findings.refused or result["outcome"] == "rejected":
+            assert (result["outcome"], result["status"]) == ("rejected", 422)
+            assert key_of(record) in findings.refused | findings.lost
         else:
-            assert findings.businesses[item["result"]["id"]].items() >= record.items()
+            assert result["outcome"] == "posted"
+            assert result.get("warning") or result["id"] == id_of(stored[0])
+
+
+def test_what_was_stored_before_it_was_refused_is_in_doubt_and_what_was_taken_without_a_word_has_a_warning(
+    findings: Findings,
+) -> None:
+    batch = findings.batch["batch"]
+    doubtful = [item for item in findings.results if item["result"].get("may_be_stored")]
+    warned = [item for item in findings.results if item["result"].get("warning")]
+    # A kill may have an attempt made again, whose answer is the second one then: not all are doubtful or warned.
+    assert 0 < len(doubtful) == batch["may_be_stored"] <= len(findings.lost)
+    assert 0 < len(warned) == batch["warnings"] <= max(1, len(findings.records) // 20)
+    assert {key_of(findings.records[item["index"]]) for item in doubtful} <= findings.lost
 
 
 def test_the_caller_of_a_single_record_is_told_where_it_is(findings: Findings) -> None:
-    for delivery, record in zip(findings.deliveries, findings.singles, strict=True):
-        assert findings.businesses[delivery["outcome"]["id"]].items() >= record.items()
+    for delivery, record in zip(findings.deliveries, findings.posted_alone, strict=True):
+        assert delivery["outcome"]["id"] == id_of(findings.businesses[key_of(record)][0])
+    assert len(findings.deliveries) < 10 or findings.corrections_refused
 
 
 def test_neither_the_log_nor_the_state_holds_a_token_or_the_secret(findings: Findings) -> None:
