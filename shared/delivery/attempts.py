@@ -82,7 +82,8 @@ async def post_record(attempt: Attempt, *, clock: Callable[[], float] = time.per
 
 def _posted(business: Business, *, replayed: bool) -> AttemptOutcome:
     content = business.model_dump(mode="json", by_alias=True, exclude_none=True)
-    return Posted(id=business.id, business=content, replayed=replayed)
+    business_id = None if business.id is None else str(business.id)  # an API may number its records
+    return Posted(id=business_id, business=content, replayed=replayed)
 
 
 async def _look_up(conflict: ApiResponse[Business], record: Record) -> AttemptOutcome:
