@@ -8,7 +8,7 @@ BENCH := .venv-bench
 PYTHON_VERSION := 3.13
 DURABLE_BACKEND ?= storage
 
-.PHONY: help demo run sandbox test test-host soak bench check format package clean
+.PHONY: help demo run sandbox test adopt test-host soak bench check format package clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -24,6 +24,9 @@ sandbox: $(INSTALLED) ## Keep only the sandbox API up, for the app under `func s
 
 test: $(INSTALLED) ## Run the test suite
 	@$(RUN) pytest -q
+
+adopt: $(INSTALLED) ## Give a copy of this tree another record and API, as the README shows, and try it out
+	@$(RUN) dev.adopt
 
 # HOST_COMMAND='func start --port {port}' starts a host with the sandbox as its API; HOST_URL=… [KEY=…] [SANDBOX_URL=…]
 # takes one that runs already, and without the sandbox sends it nothing that would be stored.

@@ -211,7 +211,7 @@ def test_a_batch_is_read_again_as_it_was_stored() -> None:
 def test_batches_that_skip_other_places_are_other_batches(one: list[bool], other: list[bool]) -> None:
     fingerprints = []
     for valid in (one, other):
-        numbers = itertools.count()
+        numbers = itertools.count(1)
         records = [business(next(numbers)) if there else INVALID for there in valid]
         fingerprints.append(Batch.of(records, DeliverySettings()).fingerprint)
     assert (fingerprints[0] == fingerprints[1]) == (one == other)

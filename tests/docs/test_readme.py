@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 
+from dev.adopt import shown_diff
 from tests.docs.markdown import ROOT, read_blocks
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -15,6 +16,11 @@ PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob(
 def test_the_test_that_it_shows_stands_in_the_file_that_it_names() -> None:
     (block,) = [block for block in read_blocks(README) if block.language == "python"]
     assert block.text in (ROOT / block.file).read_text(encoding="utf-8")
+
+
+def test_the_change_that_it_shows_can_be_applied() -> None:
+    command = ["git", "apply", "--check", "-"]
+    subprocess.run(command, cwd=ROOT, input=shown_diff(), text=True, check=True)
 
 
 def test_every_module_that_it_runs_exists() -> None:
