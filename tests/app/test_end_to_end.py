@@ -122,6 +122,22 @@ def test_an_api_that_never_recovers_is_given_up_at_the_deadline_with_the_last_re
     assert 23 * 3600 < (host.now - started_at).total_seconds() <= 24 * 3600
 
 
+@pytest.mark.parametrize("path", ["", "/batch"])
+def test_an_instance_that_an_operator_starts_again_under_another_id_stores_nothing_twice(
+    host: RunningHost, app: httpx.Client, sandbox: Sandbox, new_record: NewRecord, path: str
+) -> None:
+    record = new_record()
+    before = sandbox.stats()
+    operation_id = app.post(f"/api/businesses{path}", json=[record] if path else record).json()["id"]
+    host.wait(operation_id)
+    restarted = app.post(f"/runtime/webhooks/durabletask/instances/{operation_id}/restart").json()["id"]
+    assert restarted != operation_id
+    host.wait(restarted)
+    assert operation(app, restarted)["state"] == operation(app, operation_id)["state"]
+    after = sandbox.stats()
+    assert (after["posts"] - before["posts"], after["stored"] - before["stored"]) == (2, 1)
+
+
 @pytest.mark.parametrize("path", ["/api/businesses/operations/unknown", "/api/businesses/unknown"])
 def test_what_is_not_there_is_a_404_with_problem_details(app: httpx.Client, path: str) -> None:
     response = app.get(path)
