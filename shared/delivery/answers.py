@@ -27,7 +27,7 @@ from .outcomes import AttemptOutcome, Deferred, Posted, Rejected
 _log = logging.getLogger("post_business")
 
 
-async def outcome_of(response: ApiResponse[Business], record: Record) -> AttemptOutcome:
+async def outcome_of(response: ApiResponse[Business | None], record: Record) -> AttemptOutcome:
     """What an answer means for the record."""
     error = response.error
     if not isinstance(error, ApiResponseError):
@@ -41,7 +41,7 @@ async def outcome_of(response: ApiResponse[Business], record: Record) -> Attempt
     return _refused(error, rule_for(response.status, html=html, answers=answers))
 
 
-def _posted(response: ApiResponse[Business], *, replayed: bool = False) -> Posted:
+def _posted(response: ApiResponse[Business | None], *, replayed: bool = False) -> Posted:
     """The API said yes: whatever came with that, the record is never sent again."""
     replayed = replayed or response.headers.get("Idempotency-Replayed", "").lower() == "true"
     located, content, warning = last_segment(response.headers.get("Location")), None, None
@@ -91,14 +91,15 @@ async def _look_up(business_id: str, conflict: ApiResponseError, record: Record)
 
 def _is_same(existing: Business, record: Record) -> bool:
     """Whether the API has what was sent: in all fields that callers can send and the API is known to have."""
-    sendable = {_json_name(NewBusiness, name): name for name in NewBusiness.model_fields}
+    sendable = {_json_name(NewBusiness, name) for name in NewBusiness.model_fields}
+    compared = {name: field for field in Business.model_fields if (name := _json_name(Business, field)) in sendable}
     there = existing.model_dump(mode="json", by_alias=True, exclude_none=True)
     try:
         # Read as the API's own is read, since a value can be written in several ways, such as 1.5 and 1.50.
-        sent = Business.model_validate({name: there[name] for name in there.keys() - sendable.keys()} | record)
+        sent = Business.model_validate({name: there[name] for name in there.keys() - sendable} | record)
     except ValidationError:  # the model has changed since the record was accepted
-        return all(there.get(name) == record.get(name) for name in sendable if sendable[name] in Business.model_fields)
-    return all(getattr(existing, name) == getattr(sent, name) for name in sendable.values() if hasattr(existing, name))
+        return all(there.get(name) == record.get(name) for name in compared)
+    return all(getattr(existing, field) == getattr(sent, field) for field in compared.values())
 
 
 def _refused(error: ApiResponseError, rule: Rule) -> Rejected | Deferred:

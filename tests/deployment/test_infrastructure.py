@@ -164,9 +164,10 @@ def test_secrets_go_to_the_vault_only_and_none_is_written_or_asked_for(bicep: di
 def test_the_app_reads_secrets_through_references_without_a_version(root: Path) -> None:
     vault = (root / "infra/modules/vault.bicep").read_text()
     outputs = re.findall(r"^output \w+Reference string = '(.+)'$", vault, re.MULTILINE)
+    names = re.findall(r"^var (\w+Name) = ", vault, re.MULTILINE)
+    assert {"clientSecretName", "privateKeyName"} <= set(names)
     assert outputs == [
-        f"@Microsoft.KeyVault(SecretUri=${{vault.properties.vaultUri}}secrets/${{{name}}})"
-        for name in ("clientSecretName", "privateKeyName")
+        f"@Microsoft.KeyVault(SecretUri=${{vault.properties.vaultUri}}secrets/${{{name}}})" for name in names
     ]
 
 
