@@ -13,7 +13,7 @@ from pydantic_core import from_json
 
 import shared.business
 from shared.access_tokens import TokenError
-from shared.business import Business, NewBusiness, Record
+from shared.business import Business, Record
 from shared.http.media_types import media_type
 from shared.http.urls import last_segment
 from shared.rest import ApiError, ApiResponse, ApiResponseError, ProblemDetails
@@ -31,7 +31,10 @@ async def outcome_of(response: ApiResponse[Business | None], record: Record) -> 
     """What an answer means for the record."""
     error = response.error
     if not isinstance(error, ApiResponseError):
-        return _posted(response)
+        try:
+            return _posted(response)
+        except Exception as failure:  # noqa: BLE001 (whatever is wrong with a model, the API has the record by now)
+            return Posted(warning=f"{response.status}: {type(failure).__name__} in the model of the answer")
     answers = shared.business.business_api.answers
     if response.status == httpx.codes.CONFLICT and httpx.codes.CONFLICT not in answers.statuses:
         business_id = last_segment(response.headers.get("Location"))
@@ -62,7 +65,7 @@ def _id_in(body: bytes) -> str | None:
         answered = from_json(body.removeprefix(codecs.BOM_UTF8), allow_partial=True)
     except ValueError:
         return None
-    return _as_id(answered.get(_json_name(Business, "id"))) if isinstance(answered, dict) else None
+    return _as_id(answered.get(json_name(Business, "id"))) if isinstance(answered, dict) else None
 
 
 def _as_id(value: object) -> str | None:
@@ -90,16 +93,17 @@ async def _look_up(business_id: str, conflict: ApiResponseError, record: Record)
 
 
 def _is_same(existing: Business, record: Record) -> bool:
-    """Whether the API has what was sent: in all fields that callers can send and the API is known to have."""
-    sendable = {_json_name(NewBusiness, name) for name in NewBusiness.model_fields}
-    compared = {name: field for field in Business.model_fields if (name := _json_name(Business, field)) in sendable}
+    """Whether the API has what was sent: all members of it that the API is known to have, with the same values."""
+    sent_fields = [name for name in Business.model_fields if json_name(Business, name) in record]
     there = existing.model_dump(mode="json", by_alias=True, exclude_none=True)
     try:
         # Read as the API's own is read, since a value can be written in several ways, such as 1.5 and 1.50.
-        sent = Business.model_validate({name: there[name] for name in there.keys() - sendable} | record)
+        sent = Business.model_validate(there | record)
     except ValidationError:  # the model has changed since the record was accepted
-        return all(there.get(name) == record.get(name) for name in compared)
-    return all(getattr(existing, field) == getattr(sent, field) for field in compared.values())
+        same = [there.get(name) == record[name] for name in (json_name(Business, field) for field in sent_fields)]
+    else:
+        same = [getattr(existing, field) == getattr(sent, field) for field in sent_fields]
+    return bool(same) and all(same)
 
 
 def _refused(error: ApiResponseError, rule: Rule) -> Rejected | Deferred:
@@ -152,6 +156,7 @@ def _reason(error: ApiError) -> str:
     return f"{error.method} {httpx.URL(error.url).path}: {error.reason}"
 
 
-def _json_name(model: type[BaseModel], name: str) -> str:
+def json_name(model: type[BaseModel], name: str) -> str:
+    """The name in JSON of a field of a model."""
     field = model.model_fields[name]
     return field.serialization_alias or field.alias or name

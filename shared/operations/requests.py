@@ -10,7 +10,8 @@ from typing import Any, get_args
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from shared.business import NewBusiness
+from shared.business import Business, NewBusiness
+from shared.delivery.answers import json_name
 from shared.delivery.batches import MAX_RECORDS, ItemInvalid
 from shared.http.printable import printable
 
@@ -287,7 +288,7 @@ def _error(detail: ErrorDetails) -> dict[str, str]:
         detail["msg"].removeprefix("Value error, "),
         detail["input"],
     )
-    if field == "id" and detail["type"] == "extra_forbidden":
+    if field == json_name(Business, "id") and detail["type"] == "extra_forbidden":
         message = _SENT_ID
     if detail["type"] == "string_pattern_mismatch" and isinstance(got, str) and got != got.strip():
         message = f"{message}; it has white space at an end"

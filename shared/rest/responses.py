@@ -129,3 +129,5 @@ class _Json:
             return self._adapter.validate_json(body)
         except ValidationError as error:
             raise UndecodableError(summarize(error, self._adapter)) from None
+        except Exception as error:  # noqa: BLE001 (a validator may raise anything, with values in its text)
+            raise UndecodableError(f"a validator of the type raised {type(error).__name__}") from None

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from dev.sandbox.serving import serve
 from shared.access_tokens import TokenError
-from shared.business import NATURAL_KEY, Answers, BusinessApi, assigned, example
+from shared.business import NATURAL_KEY, Answers, Business, BusinessApi, assigned, example
 from shared.delivery.attempts import Attempt, post_record
 from shared.delivery.bounds import SINGLE_LIMIT, size, stored
 from shared.delivery.judgement import TABLE
@@ -150,6 +150,20 @@ async def test_what_the_api_has_is_not_the_apps_to_refuse(attempt: Callable[...,
     stored = {**STORED, "created_by": "somebody"}
     outcome = await attempt(status=201, body=stored)
     assert (outcome.id, outcome.warning) == (STORED_ID, None)
+
+
+async def test_a_bug_in_the_model_of_an_answer_does_not_have_the_record_sent_again(
+    attempt: Callable[..., Any], api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told as a warning, since an exception would make the activity fail, and a failed attempt is repeated."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise KeyError("PRIVATE")
+
+    monkeypatch.setattr(Business, "model_dump", fail)
+    outcome = await attempt(status=201, body=STORED)
+    assert outcome == Posted(warning="201: KeyError in the model of the answer")
+    assert api.asked == ["POST"]
 
 
 async def test_a_byte_order_mark_is_ignored(attempt: Callable[..., Any]) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
 
-from shared.business import NATURAL_KEY, NewBusiness, example
+from shared.business import NATURAL_KEY, NewBusiness, assigned, example
 from shared.delivery.batches import ItemInvalid
 from shared.delivery.records import accepted
 from shared.operations.problems import RequestError
@@ -95,8 +95,9 @@ def test_every_bad_field_is_named_in_one_answer() -> None:
 
 
 def test_the_id_is_not_the_callers_to_choose() -> None:
-    (error,) = errors_of(refusal_of(sample(id="7")))
-    assert error == {"field": "id", "detail": "Assigned by the API: leave it out"}
+    (name, number), *_ = assigned().items()
+    (error,) = errors_of(refusal_of(sample(**{name: number})))
+    assert error == {"field": name, "detail": "Assigned by the API: leave it out"}
 
 
 def test_malformed_json_is_refused_with_its_position() -> None:

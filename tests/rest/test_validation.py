@@ -110,3 +110,19 @@ def test_a_type_without_a_json_form_is_summarized_too() -> None:
     with pytest.raises(ValidationError) as caught:
         adapter.validate_python((str, SECRET + "x"))
     assert SECRET not in summarize(caught.value, adapter)
+
+
+def stumble(_: object) -> None:
+    raise KeyError(SECRET)
+
+
+async def test_a_validator_that_raises_something_of_its_own_makes_an_error_of_the_call() -> None:
+    class Api(ApiClient):
+        @get("/value")
+        async def get_value(self) -> ApiResponse[Annotated[str, AfterValidator(stumble)]]: ...
+
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, json=SECRET))
+    error = (await Api(ClientOptions(base_url="http://a", transport=lambda: transport)).get_value()).error
+    assert error is not None
+    assert error.reason == "a validator of the type raised KeyError"
+    assert SECRET not in "".join(traceback.format_exception(error))
