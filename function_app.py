@@ -20,12 +20,12 @@ import azure.functions as func
 import shared.business
 from shared.delivery.attempts import Attempt, post_record
 from shared.delivery.bounds import stored
-from shared.delivery.records import Delivery, after_attempt
+from shared.delivery.records import Delivery, Progress, after_attempt
 from shared.functions.answers import json_response, problems_answered, started
 from shared.functions.batches import batches
 from shared.functions.maintenance import maintenance
 from shared.functions.operations import operations
-from shared.functions.orchestrations import attempted, cancelled_before, report
+from shared.functions.orchestrations import attempted, cancelled_before, cancelled_during, report, show
 from shared.operations import requests
 from shared.operations.status import CANCEL
 from shared.settings import DeliverySettings
@@ -50,26 +50,29 @@ def PostBusinessOrchestrator(context: df.DurableOrchestrationContext) -> Generat
     """Have one record posted; sleep on durable timers while that is deferred; give up at the deadline."""
     delivery = Delivery.model_validate(context.get_input())
     attempt = stored(delivery.attempt(context.instance_id))
-    started_at, progress = context.current_utc_datetime, None
+    started_at, progress = context.current_utc_datetime, Progress(mark=delivery.mark)
     cancel = context.wait_for_external_event(CANCEL)
+    show(context, stored(progress))
     while True:
-        outcome = yield from attempted(context.call_activity("PostBusiness", attempt))
+        posting = context.call_activity("PostBusiness", attempt)
+        cancelled = yield from cancelled_during(context, posting, cancel, progress)
         progress = after_attempt(
-            outcome,
+            (yield from attempted(posting)),
             delivery,
             progress,
             started_at=started_at,
             now=context.current_utc_datetime,
             instance_id=context.instance_id,
         )
+        if cancelled:
+            progress = progress.cancelled()
         report(context, progress)
         if progress.next_attempt_at is None:
-            break
+            return stored(progress)
         if (yield from cancelled_before(context, progress.next_attempt_at, cancel)):
             progress = progress.cancelled()
             report(context, progress)
-            break
-    return stored(progress)
+            return stored(progress)
 
 
 @app.activity_trigger("attempt")

@@ -6,6 +6,7 @@ enough to be posted in waves; so no orchestration has more than a few hundred ev
 """
 
 import hashlib
+import operator
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
@@ -183,6 +184,7 @@ class BatchProgress(BaseModel):
         section: Instance id of the part that is being posted.
         warnings: How many of the posted records have a warning.
         may_be_stored: How many of the others the API may have all the same.
+        cancelling: Whether the orchestration has seen that somebody cancels, and waits for what is under way.
         reason: Why records are deferred or were given up; of several reasons the most frequent.
     """
 
@@ -195,6 +197,7 @@ class BatchProgress(BaseModel):
     section: str | None = None
     warnings: int = 0
     may_be_stored: int = 0
+    cancelling: Annotated[bool, Field(exclude_if=operator.not_)] = False
     reason: str | None = None
 
     def __str__(self) -> str:

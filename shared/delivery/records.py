@@ -2,16 +2,18 @@
 
 import hashlib
 import json
+import operator
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from shared.business import NewBusiness, Record
 from shared.settings import DeliverySettings
 
 from .attempts import Attempt
-from .outcomes import AttemptOutcome, Cancelled, Deferred, GaveUp, Outcome, Posted, doubted
+from .outcomes import AttemptOutcome, Cancelled, Deferred, GaveUp, Outcome, doubted
 from .retries import retry_delay
 
 
@@ -45,6 +47,7 @@ class Delivery(BaseModel):
         revision: How often the record was corrected since. A corrected record is another one to the API, so it goes
             under another key.
         may_be_stored: Whether an attempt that was made before may have brought the record to the API.
+        mark: Tells this start of the operation from others of the same id.
     """
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
@@ -55,6 +58,7 @@ class Delivery(BaseModel):
     key: str = ""
     revision: int = 0
     may_be_stored: bool = False
+    mark: str = ""
 
     @classmethod
     def of(cls, business: NewBusiness, settings: DeliverySettings) -> "Delivery":
@@ -74,46 +78,57 @@ class Delivery(BaseModel):
 
     def corrected(self, other: "Delivery") -> "Delivery":
         """The delivery of another record in place of this one, which the API does not have."""
-        update = {"record": other.record, "settings": other.settings, "revision": self.revision + 1}
-        return self.model_copy(update={**update, "may_be_stored": False})
+        return self.renewed().model_copy(update={"record": other.record, "settings": other.settings})
+
+    def renewed(self) -> "Delivery":
+        """The delivery anew, under another key, of a record that the API certainly does not have.
+
+        Under the same key, an API that remembers its refusals would give the last one again for ever.
+        """
+        return self.model_copy(update={"revision": self.revision + 1, "may_be_stored": False})
 
 
 class Progress(BaseModel):
-    """How far a delivery is: custom status of the orchestration after each attempt, and in the end its output.
+    """How far a delivery is: custom status of the orchestration, and in the end its output.
 
     Attributes:
-        attempt: Number of the last attempt, from 1.
-        outcome: Of that attempt; final unless deferred.
+        attempt: Number of the last attempt, from 1; 0 before the first has ended.
+        outcome: Of that attempt; final unless deferred. None before that.
         next_attempt_at: UTC; None if the outcome is final.
+        mark: Of the start, as in `Delivery`.
+        cancelling: Whether the orchestration has seen that somebody cancels, and waits for the attempt under way.
     """
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
-    attempt: int
-    outcome: Outcome
+    attempt: int = 0
+    outcome: Outcome | None = None
     next_attempt_at: datetime | None = None
+    mark: str = ""
+    cancelling: Annotated[bool, Field(exclude_if=operator.not_)] = False
 
     def __str__(self) -> str:
         reason = getattr(self.outcome, "reason", "")
         doubt = ", may be stored" if self.may_be_stored else ""
         due = f", next attempt at {self.next_attempt_at:%Y-%m-%d %H:%M:%S} UTC" if self.next_attempt_at else ""
-        return f"attempt {self.attempt} {self.outcome.outcome}{doubt}{due}{': ' if reason else ''}{reason}"
+        state = self.outcome.outcome if self.outcome else "running"
+        return f"attempt {self.attempt} {state}{doubt}{due}{': ' if reason else ''}{reason}"
 
     @property
     def may_be_stored(self) -> bool:
         """Whether the API may have the record, though it was not posted."""
-        return not isinstance(self.outcome, Posted) and self.outcome.may_be_stored
+        return bool(getattr(self.outcome, "may_be_stored", False))
 
     def cancelled(self) -> "Progress":
-        """The end of a delivery that somebody cancelled while it was deferred."""
+        """The end of a delivery that somebody cancelled while it was deferred; what has ended stays as it is."""
         outcome = Cancelled.after(self.outcome) if isinstance(self.outcome, Deferred) else self.outcome
-        return Progress(attempt=self.attempt, outcome=outcome)
+        return Progress(attempt=self.attempt, outcome=outcome, mark=self.mark)
 
 
 def after_attempt(
     outcome: AttemptOutcome,
     delivery: Delivery,
-    before: Progress | None,
+    before: Progress,
     *,
     started_at: datetime,
     now: datetime,
@@ -124,18 +139,17 @@ def after_attempt(
     Args:
         outcome: Of the attempt.
         delivery: What is delivered, with the delays and the deadline.
-        before: How far the delivery was before the attempt; None before the first one.
+        before: How far the delivery was before the attempt.
         started_at: When the delivery began, in durable time (UTC).
         now: Durable time (UTC).
         instance_id: Of the orchestration; spreads the retries of records that were deferred together.
     """
-    settings, attempt = delivery.settings, 1 if before is None else before.attempt + 1
-    outcome = doubted(outcome, before=delivery.may_be_stored if before is None else before.may_be_stored)
-    if not isinstance(outcome, Deferred):
-        return Progress(attempt=attempt, outcome=outcome)
-    next_attempt_at = now + retry_delay(
-        outcome.retry_after, attempt=attempt, instance_id=instance_id, settings=settings
-    )
+    settings, attempt = delivery.settings, before.attempt + 1
+    last = doubted(outcome, before=delivery.may_be_stored or before.may_be_stored)
+    ended = Progress(attempt=attempt, outcome=last, mark=delivery.mark)
+    if not isinstance(last, Deferred):
+        return ended
+    next_attempt_at = now + retry_delay(last.retry_after, attempt=attempt, instance_id=instance_id, settings=settings)
     if next_attempt_at > started_at + timedelta(seconds=settings.deadline):
-        return Progress(attempt=attempt, outcome=GaveUp.after(outcome))
-    return Progress(attempt=attempt, outcome=outcome, next_attempt_at=next_attempt_at)
+        return ended.model_copy(update={"outcome": GaveUp.after(last)})
+    return ended.model_copy(update={"next_attempt_at": next_attempt_at})

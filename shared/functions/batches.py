@@ -17,7 +17,7 @@ from shared.operations.status import CANCEL
 from shared.settings import DeliverySettings
 
 from .answers import json_response, problems_answered, started
-from .orchestrations import attempted, cancelled_before, count, report, show
+from .orchestrations import attempted, cancelled_before, cancelled_during, count, report, show
 
 batches = df.Blueprint()
 
@@ -39,11 +39,12 @@ def PostBatchOrchestrator(context: df.DurableOrchestrationContext) -> Generator[
     batch = batch.model_copy(update={"started_at": batch.started_at or context.current_utc_datetime})
     cancel = context.wait_for_external_event(CANCEL)
     for instance_id, section in batch.sections(context.instance_id):
-        report(context, batch.progress(context.current_utc_datetime, section=instance_id))
+        progress = batch.progress(context.current_utc_datetime, section=instance_id)
+        report(context, progress)
         posting = context.call_sub_orchestrator("PostSectionOrchestrator", stored(section), instance_id)
-        first = yield context.task_any([posting, cancel])
+        cancelled = yield from cancelled_during(context, posting, cancel, progress)
         batch = batch.with_results(read_results((yield posting)))
-        if first is cancel:
+        if cancelled:
             batch = batch.cancelled()
             break
     batch, next_round_at = batch.after_round(context.current_utc_datetime, context.instance_id)

@@ -26,6 +26,18 @@ def attempted(posting: Any) -> Generator[Any, Any, AttemptOutcome]:
         return Deferred(reason="the activity PostBusiness failed", may_be_stored=FAILED.may_be_stored)
 
 
+def cancelled_during(
+    context: df.DurableOrchestrationContext, task: Any, cancel: Any, progress: Progress | BatchProgress
+) -> Generator[Any, Any, bool]:
+    """Wait for a task, or until somebody cancels; tells whether somebody did, and shows it at once to who asked."""
+    if (yield context.task_any([task, cancel])) is not cancel:
+        return False
+    show(context, stored(progress.model_copy(update={"cancelling": True})))
+    if not context.is_replaying:
+        _log.info("Operation %s: cancelling", context.instance_id)
+    return True
+
+
 def cancelled_before(context: df.DurableOrchestrationContext, due: datetime, cancel: Any) -> Generator[Any, Any, bool]:
     """Sleep until a time, unless somebody cancels before; tells whether somebody did."""
     timer = context.create_timer(due)
@@ -41,7 +53,7 @@ def report(context: df.DurableOrchestrationContext, progress: Progress | BatchPr
     show(context, stored(progress))
     if not context.is_replaying:
         _log.info("Operation %s: %s", context.instance_id, progress)
-        if isinstance(progress, Progress):
+        if isinstance(progress, Progress) and progress.outcome is not None:
             count(progress.outcome)
 
 

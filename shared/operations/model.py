@@ -45,6 +45,7 @@ class Operation(BaseModel):
         next_attempt_at: UTC; None unless deferred.
         may_be_stored: Whether the API may have a record that is not posted: the fate of an attempt is unknown. Of a
             batch, whether that is so of any of its records.
+        cancelling: Whether somebody has cancelled, and what is under way is waited for.
         outcome: Of the last attempt; None before that, of a batch, and if the orchestration itself failed.
         batch: How many records of a batch are where; None for a single record.
         skipped: Of a batch that was just started, the first hundred of the records that were left out; all of them are
@@ -59,6 +60,7 @@ class Operation(BaseModel):
     attempt: int = 0
     next_attempt_at: datetime | None = None
     may_be_stored: Annotated[bool, Field(exclude_if=operator.not_)] = False
+    cancelling: Annotated[bool, Field(exclude_if=operator.not_)] = False
     outcome: Outcome | None = None
     batch: BatchProgress | None = None
     skipped: list[Skipped] | None = None

@@ -2,12 +2,14 @@
 
 import asyncio
 import re
+import uuid
+from collections.abc import AsyncIterator
 from datetime import datetime
 from math import ceil
 
 from shared.delivery.batches import PAGE_SIZE, Batch, ItemResult
 from shared.delivery.bounds import stored
-from shared.delivery.records import Delivery
+from shared.delivery.records import Delivery, Progress
 from shared.settings import BatchSettings
 
 from .model import Operation, OperationPage, ResultPage, State
@@ -22,10 +24,12 @@ from .status import (
     has_ended,
     input_of,
     is_operation,
+    progress_of,
 )
 
 _OPERATION_ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _WAIT_STEP_SECONDS = 0.25
+_CONFIRM_SECONDS = 30.0
 
 
 class Operations:
@@ -124,20 +128,43 @@ class Operations:
         return ResultPage(page=page, pages=_pages(len(results), page), results=_page(results, page))
 
     async def cancel(self, operation_id: str) -> Operation:
-        """Ask that nothing more be sent; what is under way comes to its end.
+        """Have nothing more sent; what is under way comes to its end. Returns once the orchestration has seen it.
+
+        The engine may drop an event, so that it is raised again until it has been seen; twice does no harm.
 
         Raises:
-            RequestError: 404, there is no such operation; 409, it has ended.
+            RequestError: 404, there is no such operation; 409, it has ended; 503, it has not seen it in time.
         """
-        operation = describe(status := await self._get(operation_id))
-        if operation.finished:
-            raise RequestError(409, "Conflict", f"the operation has ended: {operation.state}")
-        running: str | None = operation_id
-        while running is not None and status:  # the batch, its section, and the section's own
-            await self._client.raise_event(running, CANCEL)
+        async for second in self._seconds():
+            status = await self._get(operation_id)
+            operation = describe(status)
+            if operation.cancelling or (operation.state == "cancelled" and second):
+                return operation
+            if operation.finished:
+                raise RequestError(409, "Conflict", f"the operation has ended: {operation.state}")
+            if second == int(second):
+                await self._raise_cancel(status)
+        raise RequestError(
+            503, "Service Unavailable", "the operation has not seen yet that it is cancelled", retry_after=1.0
+        )
+
+    async def _raise_cancel(self, status: OrchestrationStatus) -> None:
+        """Send the event to a delivery, or to a batch, its section, and the section's own."""
+        running: str | None = status.instance_id
+        while running is not None and status:
+            try:
+                await self._client.raise_event(running, CANCEL)
+            except Exception:  # the SDK raises nothing narrower where an instance has just ended
+                if (left := await self._client.get_status(running)) and not has_ended(left):
+                    raise
             running = (status.custom_status or {}).get("section")
             status = await self._client.get_status(running) if running else status
-        return operation
+
+    async def _seconds(self) -> AsyncIterator[float]:
+        """Look again and again, until the limit of a request: yields the seconds that have passed, in even steps."""
+        for step in range(int(_CONFIRM_SECONDS / _WAIT_STEP_SECONDS)):
+            yield step * _WAIT_STEP_SECONDS
+            await asyncio.sleep(_WAIT_STEP_SECONDS)
 
     async def retry(self, operation_id: str, corrected: Delivery | None, *, not_stored: bool = False) -> Operation:
         """Deliver a record again that was not posted.
@@ -169,10 +196,37 @@ class Operations:
                     "so with ?not_stored=true",
                 )
             delivery = delivery.corrected(corrected)
-        else:
-            delivery = delivery.model_copy(update={"may_be_stored": may_be_stored})
-        await self._client.start_new(DELIVERY, operation_id, stored(delivery))
-        return Operation(id=operation_id, state="pending", may_be_stored=delivery.may_be_stored)
+        elif operation.state == "rejected" and not may_be_stored:
+            delivery = delivery.renewed()
+        delivery = delivery.model_copy(update={"may_be_stored": may_be_stored, "mark": uuid.uuid4().hex})
+        return await self._restart(status, delivery)
+
+    async def _restart(self, ended: OrchestrationStatus, delivery: Delivery) -> Operation:
+        """Start an instance that has ended again, and return once it runs with this input.
+
+        The engine does not start an ended instance atomically: of two starts at once both may succeed, and one counts.
+
+        Raises:
+            RequestError: 409, somebody else has started it again; 503, nobody knows in time.
+        """
+        operation_id, before = ended.instance_id or "", progress_of(ended)
+        conflict = RequestError(409, "Conflict", "somebody else retries the operation at the same time")
+        try:
+            await self._client.start_new(DELIVERY, operation_id, stored(delivery))
+        except Exception:  # the SDK raises nothing narrower where the instance runs
+            if has_ended(await self._get(operation_id)):
+                raise
+            raise conflict from None
+        async for _ in self._seconds():
+            status = await self._get(operation_id)
+            progress = progress_of(status) or Progress()
+            if progress.mark == delivery.mark:
+                return Operation(id=operation_id, state="pending", may_be_stored=delivery.may_be_stored)
+            if progress.mark and (before is None or progress.mark != before.mark):
+                raise conflict
+        raise RequestError(
+            503, "Service Unavailable", "the operation has not begun again yet: look at its state", retry_after=1.0
+        )
 
     async def erase(self, operation_id: str) -> None:
         """Forget a finished operation, with its record and the parts of a batch; returns when none of it is left.

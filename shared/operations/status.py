@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from shared.delivery.batches import BatchProgress
+from shared.delivery.outcomes import Cancelled, Deferred
 from shared.delivery.records import Progress
 
 from .model import Operation, State
@@ -84,6 +85,12 @@ def input_of(status: OrchestrationStatus) -> dict[str, Any]:
     return started_with if isinstance(started_with, dict) else {}
 
 
+def progress_of(status: OrchestrationStatus) -> Progress | None:
+    """How far the delivery of a single record is; None before it says so."""
+    reported = status.output if status.runtime_status.name == "Completed" else status.custom_status
+    return Progress.model_validate(reported) if reported else None
+
+
 def describe(status: OrchestrationStatus) -> Operation:
     """The operation in the callers' words."""
     runtime_status = status.runtime_status.name
@@ -97,23 +104,29 @@ def describe(status: OrchestrationStatus) -> Operation:
         if status.custom_status:
             batch = BatchProgress.model_validate(status.custom_status)
             cancelled = runtime_status == "Completed" and batch.tally.cancelled > 0
-            operation.batch = batch.model_copy(update={"section": None})
+            operation.batch = batch.model_copy(update={"section": None, "cancelling": False})
             operation.attempt = batch.round
             operation.next_attempt_at = batch.next_round_at
             operation.may_be_stored = batch.may_be_stored > 0
+            operation.cancelling = batch.cancelling
             operation.state = "cancelled" if cancelled else "deferred" if batch.next_round_at else "running"
         if runtime_status == "Completed" and operation.state == "running":
             operation.state = "completed"
-    else:
-        reported = status.output if runtime_status == "Completed" else status.custom_status
-        if reported:
-            progress = Progress.model_validate(reported)
-            operation.attempt = progress.attempt
-            operation.next_attempt_at = progress.next_attempt_at
-            operation.outcome = progress.outcome
-            operation.may_be_stored = progress.may_be_stored
-            operation.state = progress.outcome.outcome
+    elif (progress := progress_of(status)) is not None:
+        operation.attempt = progress.attempt
+        operation.next_attempt_at = progress.next_attempt_at
+        operation.outcome = progress.outcome
+        operation.may_be_stored = progress.may_be_stored
+        operation.cancelling = progress.cancelling
+        operation.state = progress.outcome.outcome if progress.outcome else "running"
     operation.state = _OVERRIDING.get(runtime_status, operation.state)
-    # An attempt may have been under way when somebody terminated the orchestration, or when it failed.
-    operation.may_be_stored |= runtime_status in _CUT_SHORT
+    if runtime_status in _CUT_SHORT:
+        # An attempt may have been under way when somebody terminated the orchestration, or when it failed.
+        operation.may_be_stored = True
+        operation.next_attempt_at = None
+        if isinstance(operation.outcome, Deferred):
+            operation.outcome = Cancelled.after(operation.outcome) if operation.state == "cancelled" else None
+        if operation.batch:
+            operation.batch = operation.batch.model_copy(update={"next_round_at": None})
+    operation.cancelling = operation.cancelling and not operation.finished
     return operation

@@ -1,7 +1,8 @@
 """A task hub in memory, as strict as Microsoft's engine is to the durable client of the SDK.
 
-It starts no orchestrations: a test says how each instance stands. What it refuses, cuts off and sends unasked is what
-the Durable Task extension 3.19.0 was seen to do through azure-functions-durable 1.7.0.
+It runs no orchestrations: a test says how each instance stands, but for what an orchestrator of this app shows by
+itself, one look-up later: that it runs, by which start, and that it is cancelled. What the hub refuses, cuts off, drops
+and sends unasked is what the Durable Task extension 3.19.0 was seen to do through azure-functions-durable 1.7.0.
 """
 
 import json
@@ -73,12 +74,16 @@ class TaskHub:
         blind_look_ups: How many of the next look-ups find nothing, as if they had come a moment earlier.
         asked_for: The ids that were looked up.
         events: Instance and name of each event that was taken.
+        deaf: How many of the next events no orchestrator will see, as those that come at `continue_as_new`.
+        overtaken_by: The mark of another start, at the same instant as the next one, that counts in its place.
     """
 
     instances: dict[str, Status] = field(default_factory=dict)
     blind_look_ups: int = 0
     asked_for: list[str] = field(default_factory=list)
     events: list[tuple[str, str]] = field(default_factory=list)
+    deaf: int = 0
+    overtaken_by: str | None = None
 
     def add(self, status: Status, started_with: Any = None) -> None:
         """Have an instance there; its input is kept as the SDK writes it: as the JSON of a JSON text."""
@@ -91,6 +96,9 @@ class TaskHub:
         there = self.instances.get(instance_id)
         if there is not None and not there.runtime_status.ended:
             raise Exception(f"An Orchestration instance with the status {there.runtime_status.name} already exists.")  # noqa: TRY002
+        if self.overtaken_by is not None:
+            started_with = {**started_with, "mark": self.overtaken_by}
+            self.overtaken_by = None
         self.add(Status(instance_id, runtime_status=RuntimeStatus.Pending, name=orchestrator), started_with)
         return instance_id
 
@@ -101,7 +109,24 @@ class TaskHub:
             self.blind_look_ups -= 1
             return NONE
         found = self.instances.get(instance_id, NONE)
+        self._go_on(found)
         return found if show_input else replace(found, input_=None)
+
+    def _go_on(self, status: Status) -> None:
+        """Have the instance show from the next look-up on what its orchestrator shows at once."""
+        shown = status.custom_status or {}
+        if (
+            status.input_
+            and status.runtime_status is RuntimeStatus.Pending
+            and status.name == "PostBusinessOrchestrator"
+        ):
+            shown = {"attempt": 0, "mark": json.loads(json.loads(status.input_)).get("mark", "")}
+        elif status.runtime_status is RuntimeStatus.Running and (status.instance_id, "Cancel") in self.events:
+            shown = {**shown, "cancelling": True}
+        if shown and status.instance_id is not None:
+            running = replace(status, runtime_status=RuntimeStatus.Running, custom_status=shown)
+            if not status.runtime_status.ended and status.runtime_status is not RuntimeStatus.Suspended:
+                self.instances[status.instance_id] = running
 
     async def get_status_by(
         self, created_time_from: datetime | None = None, *, instance_id_prefix: str | None = None
@@ -125,4 +150,7 @@ class TaskHub:
             raise Exception(f"No instance with ID {instance_id} found.")  # noqa: TRY002
         if status.runtime_status.ended:
             raise Exception(f"Instance with ID {instance_id} is gone: either completed or failed")  # noqa: TRY002
-        self.events.append((instance_id, event_name))
+        if self.deaf:
+            self.deaf -= 1
+        else:
+            self.events.append((instance_id, event_name))

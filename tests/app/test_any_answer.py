@@ -128,7 +128,7 @@ async def test_whatever_the_api_answers(
     api = AnyApi(answers)
     client = Described(ClientOptions(base_url="https://api.example.com", auth=Signed(), transport=lambda: api))
     monkeypatch.setattr("shared.business.business_api", client)
-    progress: Progress | None = None
+    progress = Progress()
     doubt = False
     for _ in range(len(answers)):
         outcome = await post_record(Attempt(record=DELIVERY.record, idempotency_key="k"))

@@ -127,7 +127,7 @@ def test_the_next_round_takes_the_deferred_records_only_and_comes_after_the_long
         ]
     )
     following, due = tried.after_round(START, "b")
-    assert due == START + timedelta(seconds=120)
+    assert due == START + timedelta(seconds=121)
     assert following.round == 2
     assert [item.index for item in following.items] == [1, 2]
 

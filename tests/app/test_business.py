@@ -3,6 +3,7 @@
 import json
 import uuid
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import httpx
@@ -111,7 +112,8 @@ def hub() -> TaskHub:
     rejected = Rejected(status=422, problem=ProblemDetails(title="No"))
     batch = batch.with_results([ItemResult(index=1, result=rejected)])
     document = batch.model_dump(mode="json") | {"items": [{"index": 0, "record": OLD}, {"index": 1, "record": OLD}]}
-    hub.add(Status("batch", name="PostBatchOrchestrator"), document)
+    shown = batch.progress(datetime(2026, 1, 1, tzinfo=UTC)).model_dump(mode="json")
+    hub.add(Status("batch", custom_status=shown, name="PostBatchOrchestrator"), document)
     return hub
 
 
@@ -135,7 +137,7 @@ async def test_they_are_cancelled(hub: TaskHub) -> None:
 async def test_they_are_retried_as_they_were_or_corrected(hub: TaskHub, corrected: Delivery | None) -> None:
     await Operations(hub).retry("rejected", corrected)
     status = await hub.get_status("rejected", show_input=True)
-    assert status.runtime_status is RuntimeStatus.Pending
+    assert status.runtime_status is RuntimeStatus.Running
     started_with = json.loads(json.loads(status.input_))
     assert started_with["record"] == (RECORD if corrected else OLD)
 

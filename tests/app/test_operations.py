@@ -204,8 +204,93 @@ async def test_the_same_record_is_sent_again_under_its_key_and_with_its_doubt(
     assert retried.may_be_stored is may_be_stored
     delivery = Delivery.model_validate(input_of(hub.instances["abc"]))
     assert (delivery.record, delivery.may_be_stored) == (FIRST.record, may_be_stored)
-    assert delivery.attempt("abc").idempotency_key == "first"
+    # After a definite rejection, an API that remembers refusals would give the last one again under the same key.
+    assert delivery.attempt("abc").idempotency_key == ("first" if may_be_stored else "first.1")
     hub.instances["abc"] = before
+
+
+async def test_after_a_definite_rejection_the_same_record_goes_out_under_another_key() -> None:
+    """An API that remembers its refusals by key would refuse it for ever."""
+    hub = ended(REJECTED)
+    await Operations(hub).retry("abc", None)
+    delivery = Delivery.model_validate(input_of(hub.instances["abc"]))
+    assert (delivery.record, delivery.attempt("abc").idempotency_key) == (FIRST.record, "first.1")
+
+
+async def test_of_two_retries_at_once_one_counts_and_the_other_is_told() -> None:
+    """The engine takes both starts of an instance that has ended, and runs one of them."""
+    hub = ended(REJECTED)
+    hub.overtaken_by = "another start"
+    with pytest.raises(RequestError, match="somebody else retries") as raised:
+        await Operations(hub).retry("abc", OTHER)
+    assert raised.value.status == 409
+
+
+async def test_a_retry_that_comes_while_another_one_runs_is_a_409() -> None:
+    hub = ended(REJECTED)
+    first = await hub.get_status("abc", show_input=True)
+    await Operations(hub).retry("abc", None)
+
+    class Late(TaskHub):
+        """Has looked the operation up before the first retry."""
+
+        async def get_status(self, instance_id: str, *, show_input: bool = False) -> Status:
+            looks.append(instance_id)
+            return first if len(looks) == 1 else await super().get_status(instance_id, show_input=show_input)
+
+    looks: list[str] = []
+    with pytest.raises(RequestError, match="somebody else retries") as raised:
+        await Operations(Late(hub.instances)).retry("abc", OTHER)
+    assert raised.value.status == 409
+
+
+def running(status: RuntimeStatus = RuntimeStatus.Running) -> TaskHub:
+    return TaskHub({"abc": Status("abc", None, status, DEFERRED)})
+
+
+@pytest.mark.parametrize(("deaf", "raised"), [(0, 1), (2, 1)])
+async def test_a_cancel_is_raised_until_the_orchestration_has_seen_it(deaf: int, raised: int) -> None:
+    hub = running()
+    hub.deaf = deaf
+    operation = await Operations(hub).cancel("abc")
+    assert (operation.state, operation.cancelling) == ("deferred", True)
+    assert hub.events == [("abc", "Cancel")] * raised
+
+
+async def test_a_cancel_that_is_not_seen_in_time_is_a_503_to_try_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.operations.resource._CONFIRM_SECONDS", 0.5)
+    hub = running()
+    hub.deaf = 1000
+    with pytest.raises(RequestError) as raised:
+        await Operations(hub).cancel("abc")
+    assert (raised.value.status, raised.value.retry_after) == (503, 1.0)
+
+
+@pytest.mark.parametrize(("outcome", "status"), [(CANCELLED, 202), (TAKEN, 409), (REJECTED, 409)])
+async def test_a_cancel_that_meets_the_end_tells_how_it_ended(outcome: dict[str, Any], status: int) -> None:
+    hub = running()
+
+    class Ending(TaskHub):
+        """Ends between the look-up and the event."""
+
+        async def raise_event(self, instance_id: str, event_name: str, event_data: Any = None) -> None:
+            self.instances |= ended(outcome).instances
+            await super().raise_event(instance_id, event_name, event_data)
+
+    operations = Operations(Ending(hub.instances))
+    if status == 202:
+        assert (await operations.cancel("abc")).state == "cancelled"
+        return
+    with pytest.raises(RequestError, match="the operation has ended") as raised:
+        await operations.cancel("abc")
+    assert raised.value.status == status
+
+
+async def test_what_failed_or_was_terminated_tells_of_no_further_attempt() -> None:
+    for status, state in ((RuntimeStatus.Failed, "failed"), (RuntimeStatus.Terminated, "cancelled")):
+        operation = await Operations(TaskHub({"abc": Status("abc", None, status, DEFERRED, "why")})).get("abc")
+        assert (operation.state, operation.next_attempt_at, operation.may_be_stored) == (state, None, True)
+        assert operation.outcome is None or operation.outcome.outcome == "cancelled"
 
 
 async def test_a_record_whose_answer_was_read_is_never_sent_again() -> None:

@@ -59,6 +59,24 @@ class History:
         self._turn()
         self._ended(task, result)
 
+    def under_way(self, task: int) -> None:
+        """A call whose result has not come, and another turn."""
+        self._add(4, EventId=task, Name="PostBusiness")
+        self._add(13)
+        self._turn()
+
+    def ended(self, task: int, result: Any) -> None:
+        """The result of a call, in a turn of its own."""
+        self._add(13)
+        self._turn()
+        self._ended(task, result)
+
+    def asleep(self, task: int, fire_at: str) -> None:
+        """A timer that has not fired, and another turn."""
+        self._add(10, EventId=task, FireAt=fire_at)
+        self._add(13)
+        self._turn()
+
     def cancelled(self) -> None:
         self._add(15, Name="Cancel", Input="null")
 
@@ -107,7 +125,7 @@ def actions_of(state: dict[str, Any]) -> list[dict[str, Any]]:
 
 def test_the_first_turn_posts_the_record_under_a_key_made_of_the_instance_id() -> None:
     state = History().replay()
-    (action,) = actions_of(state)
+    action, _ = actions_of(state)  # and the wait for a cancel
     attempt = json.loads(action["input"])
     assert action["functionName"] == "PostBusiness"
     assert attempt["idempotency_key"] == INSTANCE
@@ -146,6 +164,43 @@ def test_a_bug_in_the_activity_defers_the_record() -> None:
     assert state["customStatus"]["outcome"]["may_be_stored"]  # it may have failed after the API had answered
 
 
+def test_the_first_turn_shows_which_start_it_is() -> None:
+    assert History(mark="m").replay()["customStatus"] == {"attempt": 0, "mark": "m"}
+
+
+def test_a_cancel_is_shown_at_once_and_takes_effect_after_the_attempt_under_way() -> None:
+    history = History(mark="m")
+    history.under_way(0)
+    history.cancelled()
+    state = history.replay()
+    assert state["customStatus"] == {"attempt": 0, "mark": "m", "cancelling": True}
+    assert not state["isDone"]
+    history.ended(0, DEFERRED)
+    outcome = history.replay()["output"]["outcome"]
+    assert (outcome["outcome"], outcome["reason"]) == ("cancelled", DEFERRED["reason"])
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_cancel_while_the_record_waits_ends_the_delivery_however_often_it_comes(times: int) -> None:
+    history = History()
+    history.activity(0, DEFERRED)
+    timer = next(action for action in actions_of(history.replay()) if "fireAt" in action)
+    history.asleep(1, timer["fireAt"])
+    for _ in range(times):
+        history.cancelled()
+    state = history.replay()
+    assert state["isDone"]
+    assert state["output"]["outcome"]["outcome"] == "cancelled"
+
+
+def test_a_record_that_is_posted_while_somebody_cancels_is_posted() -> None:
+    history = History()
+    history.under_way(0)
+    history.cancelled()
+    history.ended(0, POSTED)
+    assert history.replay()["output"]["outcome"]["outcome"] == "posted"
+
+
 def test_a_refusal_after_an_attempt_of_unknown_fate_is_reported_with_the_doubt() -> None:
     history = History()
     history.activity(0, {**DEFERRED, "may_be_stored": True})
@@ -156,7 +211,7 @@ def test_a_refusal_after_an_attempt_of_unknown_fate_is_reported_with_the_doubt()
 
 
 def test_an_instance_started_again_under_another_id_uses_the_key_of_the_first() -> None:
-    (action,) = actions_of(History(key="first").replay())
+    action, _ = actions_of(History(key="first").replay())
     assert json.loads(action["input"])["idempotency_key"] == "first"
 
 

@@ -140,11 +140,10 @@ class Adapted:
     async def deliver(self, record: Record, attempts: int) -> Progress:
         """How far a delivery is after some attempts, by the orchestrator's decisions."""
         delivery = Delivery(record=record, settings=DeliverySettings())
-        progress, now = None, datetime.now(UTC)
+        progress, now = Progress(), datetime.now(UTC)
         for _ in range(attempts):
             outcome = await self.post(record)
             progress = after_attempt(outcome, delivery, progress, started_at=now, now=now, instance_id="i")
-        assert progress is not None
         return progress
 
     async def show(self, business_id: str) -> tuple[int, Any]:
