@@ -20,7 +20,7 @@ import azure.functions as func
 import shared.business
 from shared.delivery.attempts import Attempt, post_record
 from shared.delivery.bounds import stored
-from shared.delivery.records import Delivery, Progress, after_attempt
+from shared.delivery.records import Delivery, after_attempt
 from shared.functions.answers import json_response, problems_answered, started
 from shared.functions.batches import batches
 from shared.functions.maintenance import maintenance
@@ -50,7 +50,7 @@ def PostBusinessOrchestrator(context: df.DurableOrchestrationContext) -> Generat
     """Have one record posted; sleep on durable timers while that is deferred; give up at the deadline."""
     delivery = Delivery.model_validate(context.get_input())
     attempt = stored(delivery.attempt(context.instance_id))
-    started_at, progress = context.current_utc_datetime, Progress(mark=delivery.mark)
+    started_at, progress = context.current_utc_datetime, delivery.begun(context.instance_id)
     cancel = context.wait_for_external_event(CANCEL)
     show(context, stored(progress))
     while True:
@@ -85,7 +85,8 @@ async def PostBusiness(attempt: dict) -> dict:  # the worker accepts no generic 
 @problems_answered
 async def GetBusiness(req: func.HttpRequest) -> func.HttpResponse:
     """Read a record from the API."""
-    response = await shared.business.business_api.get_business(req.route_params["id"])
+    business_id = requests.read_id(req.route_params["id"])
+    response = await shared.business.business_api.get_business(business_id)
     return json_response(response.unwrap())
 
 

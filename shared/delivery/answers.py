@@ -20,7 +20,7 @@ from shared.rest import ApiError, ApiResponse, ApiResponseError, ProblemDetails
 from shared.settings import SettingsError
 from shared.telemetry import tracer
 
-from .bounds import SINGLE_LIMIT
+from .bounds import ID_LIMIT, SINGLE_LIMIT, size
 from .judgement import ANOTHER_IS_THERE, NO_ANSWER, NOT_SENT, UNSEEN, Rule, rule_for
 from .outcomes import AttemptOutcome, Deferred, Posted, Rejected
 
@@ -47,7 +47,7 @@ async def outcome_of(response: ApiResponse[Business | None], record: Record) -> 
 def _posted(response: ApiResponse[Business | None], *, replayed: bool = False) -> Posted:
     """The API said yes: whatever came with that, the record is never sent again."""
     replayed = replayed or response.headers.get("Idempotency-Replayed", "").lower() == "true"
-    located, content, warning = last_segment(response.headers.get("Location")), None, None
+    located, content, warning = _as_id(last_segment(response.headers.get("Location"))), None, None
     if (business := response.content) is not None:
         named = _as_id(business.id)
         content = business.model_dump(mode="json", by_alias=True, exclude_none=True)
@@ -69,11 +69,12 @@ def _id_in(body: bytes) -> str | None:
 
 
 def _as_id(value: object) -> str | None:
-    """An id as it can stand in a path; None if it cannot."""
+    """An id as it can stand in a path, and in the results of a batch; None if it cannot."""
     if isinstance(value, bool) or not isinstance(value, str | int | UUID):
         return None
     text = str(value)
-    return text if last_segment(quote(text, safe="", errors="replace")) == text else None
+    usable = last_segment(quote(text, safe="", errors="replace")) == text and size(text) <= ID_LIMIT
+    return text if usable else None
 
 
 async def _look_up(business_id: str, conflict: ApiResponseError, record: Record) -> AttemptOutcome:

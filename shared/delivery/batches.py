@@ -20,6 +20,7 @@ from shared.settings import DeliverySettings
 
 from .attempts import Attempt
 from .bounds import BATCH_LIMIT, bounded, cut, size, stored
+from .judgement import FAILED
 from .outcomes import AttemptOutcome, Cancelled, Deferred, GaveUp, Posted, Rejected, doubted
 from .reading import HIDDEN, UNTOLD
 from .records import accepted, fingerprint_of
@@ -53,11 +54,16 @@ class ItemPosted(BaseModel):
 
 
 class ItemPending(BaseModel):
-    """The record has not been sent yet."""
+    """No attempt at the record has ended that is known of.
+
+    Attributes:
+        may_be_stored: Whether the API may have it all the same: the batch was cut short, or is one started again.
+    """
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     outcome: Literal["pending"] = "pending"
+    may_be_stored: Annotated[bool, Field(exclude_if=operator.not_)] = False
 
 
 class ItemInvalid(BaseModel):
@@ -131,11 +137,16 @@ class Section(BaseModel):
         """The same for a record in every round, on every replay and after every restart."""
         return Attempt(record=item.record, idempotency_key=f"{self.key}-{item.index}")
 
+    def failed(self) -> list[ItemResult]:
+        """What is known of the records if the orchestration that posts them has failed: nothing."""
+        unknown = Deferred(reason="a part of the batch failed", may_be_stored=FAILED.may_be_stored)
+        return [ItemResult(index=item.index, result=unknown) for item in self.items]
+
     def result(self, item: Item, outcome: AttemptOutcome) -> ItemResult:
         """What is kept of a record's outcome: of one that was posted its id, since the caller has the record."""
         match outcome:
             case Posted():
-                warning = outcome.warning and cut(outcome.warning, _REASON_LIMIT - len(outcome.id or ""))
+                warning = outcome.warning and cut(outcome.warning, _REASON_LIMIT - size(outcome.id))
                 return ItemResult(index=item.index, result=ItemPosted(id=outcome.id, warning=warning))
             case Rejected():
                 return ItemResult(index=item.index, result=bounded(outcome, self.kept))
@@ -261,6 +272,23 @@ class Batch(BaseModel):
         spare = (limit - self.stored_size) // len(self.results)
         return self.model_copy(update={"kept": min(size(stored(_LONGEST_WAIT)) + spare, BATCH_LIMIT)})
 
+    def begun(self, instance_id: str, now: datetime) -> "Batch":
+        """The batch at the beginning of a round.
+
+        If an operator has started it again under another id, the first instance may have brought any record there.
+        """
+        again = self.round == 1 and self.key not in {"", instance_id}
+        results = self.cut_short().results if again else self.results
+        return self.model_copy(update={"started_at": self.started_at or now, "results": results})
+
+    def cut_short(self) -> "Batch":
+        """The batch as it is known to be when nobody knows what was under way."""
+        results = tuple(
+            doubted(result, before=True) if isinstance(result, ItemPending | Deferred) else result
+            for result in self.results
+        )
+        return self.model_copy(update={"results": results})
+
     def sections(self, instance_id: str) -> Iterator[tuple[str, Section]]:
         """The parts of this round, with the instance id for each."""
         for number, items in enumerate(divide(self.items)):
@@ -289,17 +317,21 @@ class Batch(BaseModel):
         items = tuple(item for item in self.items if item.index in deferred)
         return self.model_copy(update={"items": items, "round": self.round + 1}), due
 
-    def cancelled(self) -> "Batch":
-        """The end of a batch that somebody cancelled: what is not settled will not be sent again."""
+    def cancelled(self, *, before_round: bool = False) -> "Batch":
+        """The end of a batch that somebody cancelled: what is not settled will not be sent again.
+
+        Args:
+            before_round: Whether that was while the batch waited for its next round.
+        """
         results = tuple(
             Cancelled.after(result)
             if isinstance(result, Deferred)
-            else Cancelled(reason="not sent")
+            else Cancelled(reason="not sent", may_be_stored=result.may_be_stored)
             if isinstance(result, ItemPending)
             else result
             for result in self.results
         )
-        return self.model_copy(update={"items": (), "results": results})
+        return self.model_copy(update={"items": (), "results": results, "round": self.round - before_round})
 
     @property
     def ended_unsettled(self) -> Iterator[GaveUp | Cancelled]:

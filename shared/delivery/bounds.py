@@ -10,6 +10,9 @@ SINGLE_LIMIT = 4096
 BATCH_LIMIT = 2048
 """What the outcome of a single record, and of a record of a batch, may take of the task hub (`size`)."""
 
+ID_LIMIT = 150
+"""What the id of a record may take."""
+
 STATUS_LIMIT = 8000
 """What a custom status may take: the engine fails an orchestration over 16 KB of UTF-16."""
 
@@ -82,7 +85,7 @@ def _fitted(value: Any, room: int) -> Any:
 
 def cut(text: str, room: int) -> str:
     """As much of a text as fits into `room`, from its beginning."""
-    while (length := size(text)) > room:
+    while text and (length := size(text)) > room:
         text = text[: max(len(text) * room // length - 1, 0)]
     return text
 

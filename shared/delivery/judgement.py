@@ -33,7 +33,7 @@ UNSEEN = Rule("409 with a `Location` whose record cannot be looked up now", "def
 IN_PROGRESS = Rule(
     '409 otherwise, `conflict="in_progress"`: an earlier attempt is at work', "deferred", may_be_stored=True
 )
-DUPLICATE = Rule('409 otherwise, `conflict="duplicate"`', "rejected")
+DUPLICATE = Rule('409 otherwise, `conflict="duplicate"`, unless the body is `text/html`', "rejected")
 REJECTS = Rule('a status for which `BusinessApi.answers` says `"rejects"`', "rejected")
 DEFERS = Rule('a status for which `BusinessApi.answers` says `"defers"`; in doubt as otherwise', "deferred")
 BY_STATUS = (
@@ -42,7 +42,7 @@ BY_STATUS = (
     Rule("501, 503, 505", "deferred", statuses={501, 503, 505}),
     Rule("any other 5xx", "deferred", may_be_stored=True, statuses=range(500, 600)),
     Rule("303, which says that the request was worked on", "deferred", may_be_stored=True, statuses={303}),
-    Rule("any other status", "deferred", statuses=range(100, 1000)),
+    Rule("any other status", "deferred", statuses=range(1000)),
 )
 NO_ANSWER = Rule(
     "none: the connection broke, or the time was up, after the request may have been written",
@@ -68,8 +68,10 @@ def rule_for(status: int, *, html: bool, answers: Answers) -> Rule:
         answers: The facts of the API.
     """
     usual = next(rule for rule in BY_STATUS if status in rule.statuses and (rule.of_html or not html))
-    if status == 409:
-        usual = IN_PROGRESS if answers.conflict == "in_progress" else DUPLICATE
+    if status == 409 and answers.conflict == "in_progress":
+        usual = IN_PROGRESS
+    elif status == 409 and not html:
+        usual = DUPLICATE
     match answers.statuses.get(status):
         case "rejects":
             return REJECTS

@@ -65,7 +65,7 @@ class Deferred(_NotPosted):
     """Not posted yet, for a reason that may pass.
 
     Attributes:
-        reason: For callers and logs, without a word of the API's.
+        reason: For callers and logs; of what the API said it holds title and type of a problem only.
         retry_after: The server's wish in seconds, if it had one.
     """
 
@@ -114,6 +114,6 @@ def doubted[T: BaseModel](outcome: T, *, before: bool) -> T:
         outcome: Of the last attempt.
         before: Whether one of those before it may have brought the record to the API.
     """
-    if before and isinstance(outcome, _NotPosted):
+    if before and "may_be_stored" in type(outcome).model_fields:
         return outcome.model_copy(update={"may_be_stored": True})
     return outcome

@@ -76,6 +76,14 @@ class Delivery(BaseModel):
         key = self.key or instance_id
         return Attempt(record=self.record, idempotency_key=f"{key}.{self.revision}" if self.revision else key)
 
+    def begun(self, instance_id: str) -> "Progress":
+        """How far the delivery is before its first attempt.
+
+        If an operator has started it again under another id, the first instance may have brought the record there.
+        """
+        again = self.key not in {"", instance_id}
+        return Progress(may_be_stored=self.may_be_stored or again, mark=self.mark)
+
     def corrected(self, other: "Delivery") -> "Delivery":
         """The delivery of another record in place of this one, which the API does not have."""
         return self.renewed().model_copy(update={"record": other.record, "settings": other.settings})
@@ -95,6 +103,7 @@ class Progress(BaseModel):
         attempt: Number of the last attempt, from 1; 0 before the first has ended.
         outcome: Of that attempt; final unless deferred. None before that.
         next_attempt_at: UTC; None if the outcome is final.
+        may_be_stored: Whether the API may have the record, though it was not posted.
         mark: Of the start, as in `Delivery`.
         cancelling: Whether the orchestration has seen that somebody cancels, and waits for the attempt under way.
     """
@@ -104,6 +113,7 @@ class Progress(BaseModel):
     attempt: int = 0
     outcome: Outcome | None = None
     next_attempt_at: datetime | None = None
+    may_be_stored: Annotated[bool, Field(exclude_if=operator.not_)] = False
     mark: str = ""
     cancelling: Annotated[bool, Field(exclude_if=operator.not_)] = False
 
@@ -114,15 +124,10 @@ class Progress(BaseModel):
         state = self.outcome.outcome if self.outcome else "running"
         return f"attempt {self.attempt} {state}{doubt}{due}{': ' if reason else ''}{reason}"
 
-    @property
-    def may_be_stored(self) -> bool:
-        """Whether the API may have the record, though it was not posted."""
-        return bool(getattr(self.outcome, "may_be_stored", False))
-
     def cancelled(self) -> "Progress":
         """The end of a delivery that somebody cancelled while it was deferred; what has ended stays as it is."""
         outcome = Cancelled.after(self.outcome) if isinstance(self.outcome, Deferred) else self.outcome
-        return Progress(attempt=self.attempt, outcome=outcome, mark=self.mark)
+        return self.model_copy(update={"outcome": outcome, "next_attempt_at": None, "cancelling": False})
 
 
 def after_attempt(
@@ -145,8 +150,9 @@ def after_attempt(
         instance_id: Of the orchestration; spreads the retries of records that were deferred together.
     """
     settings, attempt = delivery.settings, before.attempt + 1
-    last = doubted(outcome, before=delivery.may_be_stored or before.may_be_stored)
-    ended = Progress(attempt=attempt, outcome=last, mark=delivery.mark)
+    last = doubted(outcome, before=before.may_be_stored)
+    doubt = getattr(last, "may_be_stored", False)
+    ended = Progress(attempt=attempt, outcome=last, may_be_stored=doubt, mark=delivery.mark)
     if not isinstance(last, Deferred):
         return ended
     next_attempt_at = now + retry_delay(last.retry_after, attempt=attempt, instance_id=instance_id, settings=settings)

@@ -9,7 +9,7 @@ from typing import Any
 import azure.durable_functions as df
 import azure.functions as func
 
-from shared.delivery.batches import Batch, Section, read_results
+from shared.delivery.batches import Batch, ItemResult, Section, read_results
 from shared.delivery.bounds import stored
 from shared.operations import requests
 from shared.operations.resource import Operations
@@ -35,15 +35,14 @@ async def StartPostBatch(req: func.HttpRequest, client: df.DurableOrchestrationC
 @batches.orchestration_trigger("context")
 def PostBatchOrchestrator(context: df.DurableOrchestrationContext) -> Generator[Any, Any, dict[str, Any] | None]:
     """Have the records of a batch posted: one round through its sections, then start anew with what was deferred."""
-    batch = Batch.model_validate(context.get_input())
-    batch = batch.model_copy(update={"started_at": batch.started_at or context.current_utc_datetime})
+    batch = Batch.model_validate(context.get_input()).begun(context.instance_id, context.current_utc_datetime)
     cancel = context.wait_for_external_event(CANCEL)
     for instance_id, section in batch.sections(context.instance_id):
         progress = batch.progress(context.current_utc_datetime, section=instance_id)
         report(context, progress)
         posting = context.call_sub_orchestrator("PostSectionOrchestrator", stored(section), instance_id)
         cancelled = yield from cancelled_during(context, posting, cancel, progress)
-        batch = batch.with_results(read_results((yield posting)))
+        batch = batch.with_results((yield from tried(posting, section)))
         if cancelled:
             batch = batch.cancelled()
             break
@@ -53,12 +52,20 @@ def PostBatchOrchestrator(context: df.DurableOrchestrationContext) -> Generator[
         if not (yield from cancelled_before(context, next_round_at, cancel)):
             context.continue_as_new(stored(batch))
             return None
-        batch = batch.cancelled()
+        batch = batch.cancelled(before_round=True)
         report(context, batch.progress(context.current_utc_datetime))
     if not context.is_replaying:
         for end in batch.ended_unsettled:
             count(end)
     return stored(batch)
+
+
+def tried(posting: Any, section: Section) -> Generator[Any, Any, list[ItemResult]]:
+    """What became of the records of a part. One that fails leaves them in doubt, to the next round."""
+    try:
+        return read_results((yield posting))
+    except Exception:  # noqa: BLE001 (the SDK raises nothing narrower)
+        return section.failed()
 
 
 @batches.orchestration_trigger("context")
@@ -89,7 +96,7 @@ def PostSectionOrchestrator(context: df.DurableOrchestrationContext) -> Generato
             show(context, {"section": instance_id})
             posting = context.call_sub_orchestrator("PostSectionOrchestrator", stored(part), instance_id)
             first = yield context.task_any([posting, cancel])
-            results += yield posting
+            results += [stored(result) for result in (yield from tried(posting, part))]
             if first is cancel:
                 break
     return results
@@ -100,5 +107,10 @@ def PostSectionOrchestrator(context: df.DurableOrchestrationContext) -> Generato
 @problems_answered
 async def GetBatchResults(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
     """Tell what has become of each record of a batch, in the order in which they were sent."""
-    page, warning = requests.read_page(req.params), requests.read_flag(req.params, "warning")
-    return json_response(await Operations(client).results(req.route_params["id"], warning=warning, page=page))
+    results = await Operations(client).results(
+        req.route_params["id"],
+        warning=requests.read_flag(req.params, "warning"),
+        may_be_stored=requests.read_flag(req.params, "may_be_stored"),
+        page=requests.read_page(req.params),
+    )
+    return json_response(results)

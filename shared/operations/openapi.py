@@ -44,6 +44,12 @@ _WARNING = {
     "description": "Only what the API took with an answer that could not be read",
     "schema": {"type": "boolean", "default": False},
 }
+_IN_DOUBT = {
+    "name": "may_be_stored",
+    "in": "query",
+    "description": "Only what was not posted, and what the API may have all the same",
+    "schema": {"type": "boolean", "default": False},
+}
 _NOT_STORED = {
     "name": "not_stored",
     "in": "query",
@@ -198,7 +204,7 @@ def _paths() -> dict[str, Any]:
             "get": {
                 "operationId": "GetBatchResults",
                 "summary": "What has become of each record of a batch, in order",
-                "parameters": [_ID, _WARNING, _PAGE],
+                "parameters": [_ID, _WARNING, _IN_DOUBT, _PAGE],
                 "responses": {"200": _answer("A page", _content("ResultPage")), **_problems(400, 404)},
             }
         },
@@ -208,8 +214,8 @@ def _paths() -> dict[str, Any]:
                 "summary": "Ask that nothing more be sent",
                 "parameters": [_ID],
                 "responses": {
-                    "202": _answer("Asked", operation, {**_ETAG, **_RETRY_AFTER}),
-                    **_problems(404, 409),
+                    "202": _answer("It is seen to be cancelled", operation, {**_ETAG, **_RETRY_AFTER}),
+                    **_problems(404, 409, 503),
                 },
             }
         },

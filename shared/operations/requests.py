@@ -196,6 +196,17 @@ def read_page(query: Mapping[str, str]) -> int:
     return int(text)
 
 
+def read_id(segment: str) -> str:
+    """The id of a record in a path.
+
+    Raises:
+        RequestError: 404, no record has such an id: it would change the path.
+    """
+    if segment in {"", ".", ".."}:
+        raise RequestError(404, "Not Found", "there is no record with this id")
+    return segment
+
+
 def read_flag(query: Mapping[str, str], name: str) -> bool:
     """Read `true` or `false`, which is the default.
 

@@ -105,12 +105,15 @@ class Operations:
         matching.sort(key=lambda operation: (operation.created_at or since, operation.id), reverse=True)
         return OperationPage(page=page, pages=_pages(len(matching), page), operations=_page(matching, page))
 
-    async def results(self, operation_id: str, *, warning: bool = False, page: int = 1) -> ResultPage:
+    async def results(
+        self, operation_id: str, *, warning: bool = False, may_be_stored: bool = False, page: int = 1
+    ) -> ResultPage:
         """What has become of the records of a batch, one page of a hundred; while it runs, as of its last round.
 
         Args:
             operation_id: Of the batch.
             warning: Only the records that the API took with an answer that could not be read.
+            may_be_stored: Only the records that were not posted, and that the API may have all the same.
             page: From 1.
 
         Raises:
@@ -119,11 +122,15 @@ class Operations:
         status = await self._get(operation_id, show_input=True)
         if status.name != BATCH:
             raise RequestError(404, "Not Found", "this operation is no batch: its outcome is in the operation itself")
-        batch = Batch.model_validate(status.output if status.runtime_status.name == "Completed" else input_of(status))
+        completed = status.runtime_status.name == "Completed"
+        batch = Batch.model_validate(status.output if completed else input_of(status))
+        if has_ended(status) and not completed:
+            batch = batch.cut_short()
         results = [
             ItemResult(index=index, result=result)
             for index, result in enumerate(batch.results)
-            if getattr(result, "warning", None) or not warning
+            if (getattr(result, "warning", None) or not warning)
+            and (getattr(result, "may_be_stored", False) or not may_be_stored)
         ]
         return ResultPage(page=page, pages=_pages(len(results), page), results=_page(results, page))
 
@@ -180,10 +187,20 @@ class Operations:
         """
         operation = describe(status := await self._get(operation_id, show_input=True))
         if status.name != DELIVERY:
-            raise RequestError(409, "Conflict", "a batch is not retried: send its records that were not posted again")
+            raise RequestError(
+                409,
+                "Conflict",
+                "a batch is not retried: send those of its records again that were not posted and are certainly not "
+                "stored, in a new batch",
+            )
         mistaken_for_posted = operation.warned and not_stored
         if not operation.finished or (operation.state == "posted" and not mistaken_for_posted):
-            raise RequestError(409, "Conflict", f"only a delivery that ended unposted is retried: {operation.state}")
+            hint = ", with a warning: if you know that the API has not got it, say ?not_stored=true"
+            raise RequestError(
+                409,
+                "Conflict",
+                f"only a delivery that ended unposted is retried: {operation.state}{hint if operation.warned else ''}",
+            )
         delivery = Delivery.model_validate(input_of(status))
         may_be_stored = (operation.may_be_stored or delivery.may_be_stored) and not not_stored
         if corrected is not None and delivery.is_corrected_by(corrected):

@@ -116,7 +116,7 @@ def describe(status: OrchestrationStatus) -> Operation:
         operation.attempt = progress.attempt
         operation.next_attempt_at = progress.next_attempt_at
         operation.outcome = progress.outcome
-        operation.may_be_stored = progress.may_be_stored
+        operation.may_be_stored = progress.may_be_stored or getattr(progress.outcome, "may_be_stored", False)
         operation.cancelling = progress.cancelling
         operation.state = progress.outcome.outcome if progress.outcome else "running"
     operation.state = _OVERRIDING.get(runtime_status, operation.state)
@@ -127,6 +127,9 @@ def describe(status: OrchestrationStatus) -> Operation:
         if isinstance(operation.outcome, Deferred):
             operation.outcome = Cancelled.after(operation.outcome) if operation.state == "cancelled" else None
         if operation.batch:
-            operation.batch = operation.batch.model_copy(update={"next_round_at": None})
+            tally = operation.batch.tally
+            doubtful = operation.batch.may_be_stored + tally.pending + tally.deferred  # at most: some are both
+            update = {"next_round_at": None, "may_be_stored": min(doubtful, tally.total - tally.posted)}
+            operation.batch = operation.batch.model_copy(update=update)
     operation.cancelling = operation.cancelling and not operation.finished
     return operation

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.business import NewBusiness, example
-from shared.delivery.batches import Batch, ItemInvalid, ItemPending, ItemPosted, ItemResult, divide
-from shared.delivery.bounds import BATCH_LIMIT, size, stored
+from shared.delivery.batches import Batch, ItemInvalid, ItemPending, ItemPosted, ItemResult, divide, may_be_stored
+from shared.delivery.bounds import BATCH_LIMIT, ID_LIMIT, size, stored
 from shared.delivery.outcomes import Cancelled, Deferred, GaveUp, Posted, Rejected
 from shared.rest import ProblemDetails
 from shared.settings import DeliverySettings
@@ -75,6 +75,36 @@ def test_a_batch_started_again_under_another_id_uses_the_keys_of_the_first() -> 
     assert section.attempt(section.items[0]).idempotency_key == "first-0"
 
 
+def test_a_batch_started_again_under_another_id_doubts_every_record_until_the_api_says_yes() -> None:
+    again = batch(3).model_copy(update={"key": "first"}).begun("second", START)
+    tried = again.with_results([ItemResult(index=0, result=POSTED), ItemResult(index=1, result=REJECTED)])
+    assert [may_be_stored(result) for result in tried.results] == [False, True, True]
+    assert tried.cancelled().results[2] == Cancelled(reason="not sent", may_be_stored=True)
+    assert batch(1).model_copy(update={"key": "b"}).begun("b", START).results == (ItemPending(),)
+
+
+def test_of_a_batch_that_was_cut_short_everything_without_an_end_is_in_doubt() -> None:
+    tried = batch(4).with_results(
+        [ItemResult(index=0, result=POSTED), ItemResult(index=1, result=REJECTED), ItemResult(index=2, result=DEFERRED)]
+    )
+    assert [may_be_stored(result) for result in tried.cut_short().results] == [False, False, True, True]
+
+
+def test_the_records_of_a_part_that_failed_are_in_doubt_and_tried_again() -> None:
+    ((_, section),) = batch(2).sections("b")
+    failed = batch(2).with_results(section.failed())
+    assert [may_be_stored(result) for result in failed.results] == [True, True]
+    following, due = failed.after_round(START, "b")
+    assert due is not None
+    assert len(following.items) == 2
+
+
+def test_a_batch_that_is_cancelled_while_it_waits_counts_the_rounds_that_were() -> None:
+    waiting, due = batch(1).with_results([ItemResult(index=0, result=DEFERRED)]).after_round(START, "b")
+    assert waiting.progress(START, next_round_at=due).round == 1
+    assert waiting.cancelled(before_round=True).progress(START).round == 1
+
+
 def test_the_doubt_about_a_record_is_kept_through_the_rounds_and_counted() -> None:
     doubtful = DEFERRED.model_copy(update={"may_be_stored": True})
     first = batch(4).with_results([ItemResult(index=index, result=doubtful) for index in range(3)])
@@ -112,6 +142,7 @@ def test_a_batch_that_was_taken_never_outgrows_the_limit_whatever_the_api_says(
         Rejected(status=422, excerpt=text * 9000),
         Deferred(reason=text * 900, problem=told, excerpt=text),
         Posted(id="i" * 128, business={"name": text * 9000}, warning=text * 900),
+        Posted(id="i" * ID_LIMIT, warning=text * 900),
     )
     for outcome in outcomes:
         results = [section.result(item, outcome) for item in section.items]

@@ -32,7 +32,8 @@ def after(
 
 def tried(attempt: int, *, may_be_stored: bool = False) -> Progress:
     """How far a delivery is whose attempts were all deferred."""
-    return Progress(attempt=attempt, outcome=Deferred(reason="503", may_be_stored=may_be_stored))
+    deferred = Deferred(reason="503", may_be_stored=may_be_stored)
+    return Progress(attempt=attempt, outcome=deferred, may_be_stored=may_be_stored)
 
 
 @pytest.mark.parametrize("outcome", [Posted(id="7", business=example(1)), Rejected(status=422, problem=PROBLEM)])
@@ -64,10 +65,19 @@ def test_once_the_fate_of_an_attempt_is_unknown_only_a_yes_ends_the_doubt(
 
 
 def test_the_doubt_outlives_the_end_of_a_delivery() -> None:
-    doubtful = DELIVERY.model_copy(update={"may_be_stored": True})
-    assert after(Rejected(status=422), delivery=doubtful).may_be_stored
-    assert after(Deferred(reason="503"), delivery=doubtful, now=START + timedelta(days=1)).may_be_stored
+    begun = DELIVERY.model_copy(update={"may_be_stored": True}).begun("a")
+    assert begun.may_be_stored  # shown before the first attempt has ended
+    assert after(Rejected(status=422), begun).may_be_stored
+    assert after(Deferred(reason="503"), begun, now=START + timedelta(days=1)).may_be_stored
     assert tried(1, may_be_stored=True).cancelled().outcome == Cancelled(reason="503", may_be_stored=True)
+
+
+def test_what_an_operator_starts_again_under_another_id_is_in_doubt() -> None:
+    """The first instance may have brought the record there, which the second cannot know."""
+    started = DELIVERY.model_copy(update={"key": "first"})
+    assert after(Rejected(status=422), started.begun("second")).may_be_stored
+    assert not after(Posted(), started.begun("second")).may_be_stored
+    assert not after(Rejected(status=422), started.begun("first")).may_be_stored
 
 
 def test_a_corrected_record_is_another_one_under_another_key_and_without_doubt() -> None:

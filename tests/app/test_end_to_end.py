@@ -47,7 +47,7 @@ def test_a_record_that_meets_a_passing_fault_is_deferred_then_posted_once(
     sandbox.disturb(records={key_of(record): [fault]})
     before = sandbox.stats()
     operation_id = start(app, record)
-    host.wait(operation_id, until=lambda status: status.custom_status is not None)
+    host.wait(operation_id, until=lambda status: bool((status.custom_status or {}).get("attempt")))
 
     deferred = operation(app, operation_id)
     assert deferred["state"] == "deferred"

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from shared.business import NewBusiness, example
-from shared.delivery.batches import Batch
+from shared.delivery.batches import Batch, ItemPosted, ItemResult
+from shared.delivery.bounds import stored
 from shared.delivery.records import Delivery
 from shared.operations.problems import RequestError
 from shared.operations.resource import Operations
@@ -314,6 +315,23 @@ async def test_the_key_of_a_started_operation_travels_in_its_input() -> None:
     batch = Batch.model_validate(input_of(hub.instances["def"]))
     (_, section), *_ = batch.sections("other")
     assert section.attempt(section.items[0]).idempotency_key == "def-0"
+
+
+@pytest.mark.parametrize("runtime_status", [RuntimeStatus.Failed, RuntimeStatus.Terminated])
+async def test_a_batch_that_was_cut_short_says_of_no_record_that_it_was_not_sent(
+    runtime_status: RuntimeStatus,
+) -> None:
+    """Sections go on for a while, and nobody is there to whom they could tell."""
+    hub = TaskHub()
+    posted = BATCH.with_results([ItemResult(index=0, result=ItemPosted(id="7"))])
+    shown = stored(posted.progress(datetime(2026, 1, 1, tzinfo=UTC)))
+    hub.add(Status("abc", None, runtime_status, shown, "why", "PostBatchOrchestrator"), stored(posted))
+    operations = Operations(hub)
+    operation = await operations.get("abc")
+    assert operation.batch is not None
+    assert (operation.may_be_stored, operation.batch.may_be_stored) == (True, 99)
+    assert [item.index for item in (await operations.results("abc", may_be_stored=True)).results] == [*range(1, 100)]
+    assert len((await operations.results("abc")).results) == 100
 
 
 async def test_operations_with_warnings_can_be_told_from_others() -> None:

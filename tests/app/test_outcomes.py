@@ -13,9 +13,9 @@ from aiohttp import web
 from dev.sandbox.serving import serve
 from shared.access_tokens import TokenError
 from shared.business import NATURAL_KEY, Answers, Business, BusinessApi, assigned, example
-from shared.delivery.attempts import Attempt, post_record
+from shared.delivery.attempts import Attempt, parse_outcome, post_record
 from shared.delivery.bounds import SINGLE_LIMIT, size, stored
-from shared.delivery.judgement import TABLE
+from shared.delivery.judgement import TABLE, rule_for
 from shared.delivery.outcomes import AttemptOutcome, Deferred, Posted, Rejected
 from shared.rest import ApiResponseError, ClientOptions, ProblemDetails
 from shared.settings import SettingsError
@@ -119,6 +119,8 @@ async def test_a_record_that_an_earlier_attempt_brought_is_posted_and_counts_as_
         ({"body": {ID: None}}, None),
         ({"body": {ID: "a" * 129}}, None),
         ({"body": {ID: ".."}}, None),
+        ({"body": {ID: "\U0001f600" * 20}}, None),  # takes too much of the results of a batch
+        ({"body": b"", "headers": {"Location": "/" + "%F0%9F%98%80" * 20}}, None),
         ({"body": {ID: {"is": 7}}, "headers": {"Location": "/b-2"}}, "b-2"),
         ({"body": {"data": STORED}}, None),
         ({"body": [STORED]}, None),
@@ -393,6 +395,11 @@ async def test_a_look_up_that_fails_says_nothing_of_the_record(
     assert outcome.reason.startswith("409; GET /")
 
 
+async def test_a_409_with_a_page_in_html_is_no_judgement_of_the_record(attempt: Callable[..., Any]) -> None:
+    duplicate, html = Answers(conflict="duplicate"), {"Content-Type": "text/html"}
+    assert told(await attempt(answers=duplicate, status=409, body=b"<html>", headers=html)) == "deferred"
+
+
 @pytest.mark.parametrize("location", [None, "", "/", "..", "/businesses/..", "http://[", "https://api.example", "/%00"])
 async def test_a_409_that_names_no_record_means_what_the_description_says(
     api: ScriptedApi, attempt: Callable[..., Any], location: str | None
@@ -465,3 +472,15 @@ def test_the_page_on_delivery_shows_the_table() -> None:
         for rule in TABLE
     ]
     assert "\n".join(rows) in page
+
+
+@pytest.mark.parametrize("status", [0, 99, 100, 101, 600, 999])
+def test_there_is_a_rule_for_every_status(status: int) -> None:
+    assert rule_for(status, html=False, answers=Answers()).outcome == "deferred"
+
+
+def test_a_yes_that_another_version_of_the_activity_has_returned_stays_one() -> None:
+    assert isinstance(parse_outcome({"outcome": "posted", "business": 7}), Posted)
+    for unreadable in ({"outcome": "rejected"}, {"outcome": "later"}, None):
+        with pytest.raises(ValueError, match=r"expected an outcome|valid"):
+            parse_outcome(unreadable)

@@ -113,3 +113,8 @@ def test_a_key_that_is_no_key_is_refused(app: Caller, key: str) -> None:
     refused = app.http.post("/api/businesses", json=VALID, headers={"Idempotency-Key": f'"{key}"'})
     assert_refused(refused, 400)
     assert "Idempotency-Key" in refused.json()["detail"]
+
+
+@pytest.mark.parametrize("segment", ["%2e", "%2E%2E", "."])
+def test_an_id_that_would_change_the_path_is_a_404(app: Caller, segment: str) -> None:
+    assert app.http.get(f"/api/businesses/{segment}").status_code == 404
