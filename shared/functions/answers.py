@@ -3,7 +3,8 @@
 import functools
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 import azure.durable_functions as df
@@ -45,11 +46,15 @@ async def started(
     delivery: Delivery | Batch,
 ) -> func.HttpResponse:
     """Start an operation, or find it; with `Prefer: wait=N`, answer with its end if that comes in time."""
+    operation_id = requests.read_operation_id(req.headers.get("Idempotency-Key"))
+    preferred_wait = requests.read_preferred_wait(req.headers.get("Prefer"))
     operations = Operations(client)
-    operation = await operations.start(requests.read_operation_id(req.headers.get("Idempotency-Key")), delivery)
-    location = f"{urlsplit(req.url).path.rstrip('/').removesuffix('/batch')}/operations/{operation.id}"
+    operation = await operations.start(operation_id, delivery)
+    # What comes before the route, since a path can spell the route itself in many ways.
+    segments = urlsplit(req.url).path.strip("/").split("/")[: -1 if isinstance(delivery, Delivery) else -2]
+    location = "/".join(["", *segments, "businesses", "operations", operation.id])
     status, applied = 202, None
-    if preferred_wait := requests.read_preferred_wait(req.headers.get("Prefer")):
+    if preferred_wait:
         operation = await operations.get(operation.id, wait=preferred_wait)
         applied = f"wait={preferred_wait:g}"
         if operation.finished:
@@ -70,15 +75,21 @@ def json_response(content: BaseModel, status: int = 200, **headers: str | None) 
     return func.HttpResponse(
         content.model_dump_json(by_alias=True, exclude_none=True),
         status_code=status,
-        headers={name.replace("_", "-"): value for name, value in headers.items() if value is not None},
+        headers=_written(headers),
         mimetype="application/problem+json" if isinstance(content, ProblemDetails) else "application/json",
     )
 
 
 def operation_response(operation: Operation, status: int = 200, **headers: str | None) -> func.HttpResponse:
     """Write an operation, with its entity tag, and when to look again while it has not ended."""
-    tag, retry_after = operation.entity_tag, _seconds(operation.poll_after)
-    return json_response(operation, status, ETag=tag, Retry_After=retry_after, **headers)
+    headers |= {"ETag": operation.entity_tag, "Retry_After": _seconds(operation.poll_after)}
+    if status == HTTPStatus.NOT_MODIFIED:
+        return func.HttpResponse(status_code=status, headers=_written(headers))
+    return json_response(operation, status, **headers)
+
+
+def _written(headers: Mapping[str, str | None]) -> dict[str, str]:
+    return {name.replace("_", "-"): value for name, value in headers.items() if value is not None}
 
 
 def _seconds(duration: float | None) -> str | None:

@@ -38,9 +38,8 @@ async def GetOperation(req: func.HttpRequest, client: df.DurableOrchestrationCli
     """Tell what has become of a record or a batch so far."""
     wait = requests.read_number(req.params, "wait", 0, 0, requests.MAX_WAIT_SECONDS)
     operation = await Operations(client).get(req.route_params["id"], wait=wait)
-    if req.headers.get("If-None-Match") == operation.entity_tag:
-        return func.HttpResponse(status_code=304, headers={"ETag": operation.entity_tag})
-    return operation_response(operation)
+    known = requests.is_known(operation.entity_tag, req.headers.get("If-None-Match"))
+    return operation_response(operation, 304 if known else 200)
 
 
 @operations.route("businesses/operations/{id}/cancel", methods=["POST"])

@@ -27,12 +27,13 @@ ANSWERABLE = (RequestError, SettingsError, TokenError, ApiError)
 
 
 def as_request_error(error: RequestError | SettingsError | TokenError | ApiError) -> RequestError:
-    """What a caller is told. Nobody outside needs the app's configuration, so only its log has the details."""
+    """What a caller is told. Of the app's configuration that is the names of bad settings; its log has the rest."""
     match error:
         case RequestError():
             return error
         case SettingsError():
-            return RequestError(503, "Service Unavailable", "the app is not set up; its log names the settings")
+            names = ", ".join(error.problems)
+            return RequestError(503, "Service Unavailable", f"the app is not set up, see its log: {names}")
         case TokenError():
             detail = "the app cannot sign in to the API at the moment"
             return RequestError(503, "Service Unavailable", detail, retry_after=error.retry_after)

@@ -1,6 +1,7 @@
 """Reads what callers send; whatever is wrong with it is refused in one answer that says where and what."""
 
 import hashlib
+import re
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ MAX_UNKNOWN_MEMBERS = 100
 MAX_IDEMPOTENCY_KEY_LENGTH = 255
 MAX_WAIT_SECONDS = 60.0
 
+_WAIT = re.compile(r"[0-9]{1,9}")
+_ENTITY_TAGS = re.compile(r'"[^"]*"')
 _RECENT = timedelta(days=1)
 _NOTHING_BEFORE = datetime(2000, 1, 1, tzinfo=UTC)  # the SDK writes earlier years in a way that the host cannot read
 _FIELD_LENGTH = 100
@@ -156,6 +159,15 @@ def read_operation_id(idempotency_key: str | None) -> str:
     return hashlib.sha256(f"Idempotency-Key:{key}".encode()).hexdigest()[:32]
 
 
+def is_known(entity_tag: str, if_none_match: str | None) -> bool:
+    """Whether the caller of a GET has what it would get, by the header `If-None-Match`: `*`, or a list of entity tags.
+
+    Weak and strong tags compare the same (RFC 9110, section 13.1.2).
+    """
+    value = (if_none_match or "").strip()
+    return value == "*" or entity_tag in _ENTITY_TAGS.findall(value)
+
+
 def read_preferred_wait(prefer: str | None) -> float:
     """Seconds that the caller would rather wait for the end (RFC 7240 `Prefer: wait=N`), at most a minute; else 0.
 
@@ -163,7 +175,7 @@ def read_preferred_wait(prefer: str | None) -> float:
     """
     for preference in (prefer or "").split(","):
         name, _, value = preference.split(";")[0].partition("=")
-        if name.strip().lower() == "wait" and value.strip().isdigit():
+        if name.strip().lower() == "wait" and _WAIT.fullmatch(value.strip()):
             return min(float(value), MAX_WAIT_SECONDS)
     return 0.0
 
