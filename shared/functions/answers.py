@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from shared.delivery.batches import Batch, ItemInvalid
 from shared.delivery.records import Delivery
 from shared.operations import requests
+from shared.operations.durable_http import DurableHttpClient
 from shared.operations.model import Operation, Skipped
 from shared.operations.problems import ANSWERABLE, as_request_error
 from shared.operations.resource import Operations
@@ -39,13 +40,19 @@ def problems_answered[**P](
     return answer
 
 
+def durable_client(client: df.DurableOrchestrationClient) -> DurableHttpClient:
+    """The client of a binding, which looks up and lists as the SDK's own does not."""
+    # The binding tells the URL, and the SDK offers no other way to it.
+    return DurableHttpClient(client, client._orchestration_bindings.rpc_base_url)  # noqa: SLF001
+
+
 async def started(
     req: func.HttpRequest,
     client: df.DurableOrchestrationClient,
     delivery: Delivery | Batch,
 ) -> func.HttpResponse:
     """Start an operation, or find it; with `Prefer: wait=N`, answer with its end if that comes in time."""
-    operations = Operations(client)
+    operations = Operations(durable_client(client))
     operation = await operations.start(requests.read_operation_id(req.headers.get("Idempotency-Key")), delivery)
     location = f"{urlsplit(req.url).path.rstrip('/').removesuffix('/batch')}/operations/{operation.id}"
     status, applied = 202, None

@@ -16,7 +16,7 @@ from shared.operations.resource import Operations
 from shared.operations.status import CANCEL
 from shared.settings import DeliverySettings
 
-from .answers import json_response, problems_answered, started
+from .answers import durable_client, json_response, problems_answered, started
 from .orchestrations import attempted, cancelled_before, count, report, show
 
 batches = df.Blueprint()
@@ -100,4 +100,6 @@ def PostSectionOrchestrator(context: df.DurableOrchestrationContext) -> Generato
 async def GetBatchResults(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
     """Tell what has become of each record of a batch, in the order in which they were sent."""
     page, warning = requests.read_page(req.params), requests.read_flag(req.params, "warning")
-    return json_response(await Operations(client).results(req.route_params["id"], warning=warning, page=page))
+    return json_response(
+        await Operations(durable_client(client)).results(req.route_params["id"], warning=warning, page=page)
+    )

@@ -9,6 +9,8 @@ import pytest
 from shared.business import NewBusiness, example
 from shared.delivery.batches import Batch
 from shared.delivery.records import Delivery
+from shared.operations.list_query import ListQuery
+from shared.operations.listing import list_operations
 from shared.operations.problems import RequestError
 from shared.operations.resource import Operations
 from shared.operations.status import input_of
@@ -241,6 +243,6 @@ async def test_operations_with_warnings_can_be_told_from_others() -> None:
             Status(name, None, RuntimeStatus.Completed, {**progress, "warnings": warnings}, {}, "PostBatchOrchestrator")
         )
     since = datetime(2025, 1, 1, tzinfo=UTC)
-    page = await Operations(hub).list(since=since, warning=True)
-    assert {operation.id for operation in page.operations} == {"def", "ghi"}
-    assert len((await Operations(hub).list(since=since)).operations) == 4
+    listed, _ = await list_operations(hub, ListQuery(since=since, warning=True), now=since)
+    assert {operation.id for operation in listed} == {"def", "ghi"}
+    assert len((await list_operations(hub, ListQuery(since=since), now=since))[0]) == 4
