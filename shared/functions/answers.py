@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from shared.delivery.batches import Batch, ItemInvalid
 from shared.delivery.records import Delivery
 from shared.operations import requests
-from shared.operations.durable_http import DurableHttpClient
+from shared.operations.durable_http import DurableHttpClient, durable_http_api
 from shared.operations.model import Operation, Skipped
 from shared.operations.problems import ANSWERABLE, as_request_error
 from shared.operations.resource import Operations
@@ -43,7 +43,7 @@ def problems_answered[**P](
 def durable_client(client: df.DurableOrchestrationClient) -> DurableHttpClient:
     """The client of a binding, which looks up and lists as the SDK's own does not."""
     # The binding tells the URL, and the SDK offers no other way to it.
-    return DurableHttpClient(client, client._orchestration_bindings.rpc_base_url)  # noqa: SLF001
+    return DurableHttpClient(client, durable_http_api(client._orchestration_bindings.rpc_base_url))  # noqa: SLF001
 
 
 async def started(

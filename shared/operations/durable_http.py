@@ -94,14 +94,14 @@ class DurableHttpClient:
 
     Args:
         client: Of the SDK.
-        rpc_base_url: Of the HTTP API, as the client binding of a function has it.
+        api: Of the same task hub.
     """
 
-    def __init__(self, client: OrchestrationClient, rpc_base_url: str) -> None:
+    def __init__(self, client: OrchestrationClient, api: DurableHttpApi) -> None:
         self.start_new = client.start_new
         self.raise_event = client.raise_event
         self.purge_instance_history = client.purge_instance_history
-        self._api = _api(rpc_base_url)
+        self._api = api
 
     async def get_status(self, instance_id: str, *, show_input: bool = False) -> OrchestrationStatus:
         """Look an instance up.
@@ -176,8 +176,8 @@ class DurableHttpClient:
 
 
 @functools.lru_cache(maxsize=8)
-def _api(rpc_base_url: str) -> DurableHttpApi:
-    """The client of a host: one a process, as long as that host lives."""
+def durable_http_api(rpc_base_url: str) -> DurableHttpApi:
+    """The API at a URL that a client binding names; the same each time, so that connections are kept."""
     return DurableHttpApi(
         ClientOptions(
             base_url=rpc_base_url,

@@ -8,7 +8,6 @@ from typing import Any
 import httpx
 import pytest
 
-from shared.operations import durable_http
 from shared.operations.durable_http import DurableHttpApi, DurableHttpClient, RuntimeStatus
 from shared.operations.problems import TaskHubError, as_request_error
 from shared.operations.status import is_operation
@@ -30,20 +29,19 @@ INSTANCE = {
 }
 
 
-def client_of(monkeypatch: pytest.MonkeyPatch, answer: Callable[[httpx.Request], httpx.Response]) -> DurableHttpClient:
+def client_of(answer: Callable[[httpx.Request], httpx.Response]) -> DurableHttpClient:
     """A client of an extension that answers so."""
     options = ClientOptions(base_url=URL, transport=lambda: httpx.MockTransport(answer))
-    monkeypatch.setattr(durable_http, "_api", lambda _: DurableHttpApi(options))
-    return DurableHttpClient(TaskHub(), URL)
+    return DurableHttpClient(TaskHub(), DurableHttpApi(options))
 
 
 @pytest.mark.parametrize("show_input", [False, True])
-async def test_a_look_up_says_whether_it_wants_the_input(monkeypatch: pytest.MonkeyPatch, show_input: bool) -> None:
+async def test_a_look_up_says_whether_it_wants_the_input(show_input: bool) -> None:
     def answer(request: httpx.Request) -> httpx.Response:
         assert str(request.url) == f"{URL}instances/abc?showInput={str(show_input).lower()}"
         return httpx.Response(202, json=INSTANCE | {"input": "{}" if show_input else None})
 
-    status = await client_of(monkeypatch, answer).get_status("abc", show_input=show_input)
+    status = await client_of(answer).get_status("abc", show_input=show_input)
     assert is_operation(status)
     assert (status.instance_id, status.runtime_status.name, status.input_) == (
         "abc",
@@ -53,8 +51,8 @@ async def test_a_look_up_says_whether_it_wants_the_input(monkeypatch: pytest.Mon
     assert (status.created_time, status.custom_status) == (SINCE, {"attempt": 1})
 
 
-async def test_an_instance_that_is_not_there_is_false(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not await client_of(monkeypatch, lambda _: httpx.Response(404)).get_status("abc")
+async def test_an_instance_that_is_not_there_is_false() -> None:
+    assert not await client_of(lambda _: httpx.Response(404)).get_status("abc")
 
 
 class Paged:
@@ -73,9 +71,9 @@ class Paged:
         return httpx.Response(200, json=instances, headers={"x-ms-continuation-token": token})
 
 
-async def test_all_pages_are_read_though_some_are_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_all_pages_are_read_though_some_are_empty() -> None:
     extension = Paged(2, 0, 1, 0)
-    found = await client_of(monkeypatch, extension.answer).get_status_by(instance_id_prefix="abc-")
+    found = await client_of(extension.answer).get_status_by(instance_id_prefix="abc-")
     assert [status.instance_id for status in found] == ["0-0", "0-1", "2-0"]
     queries = [dict(request.url.params) for request in extension.requests]
     expected = {
@@ -87,10 +85,10 @@ async def test_all_pages_are_read_though_some_are_empty(monkeypatch: pytest.Monk
     assert queries == [expected] * 4
 
 
-async def test_no_more_pages_are_read_than_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_more_pages_are_read_than_are_wanted() -> None:
     extension = Paged(2, 0, 3, 9)
     statuses = [RuntimeStatus.Running, RuntimeStatus.Pending]
-    found = await client_of(monkeypatch, extension.answer).get_first(4, SINCE, UNTIL, statuses)
+    found = await client_of(extension.answer).get_first(4, SINCE, UNTIL, statuses)
     assert [status.instance_id for status in found] == ["0-0", "0-1", "2-0", "2-1"]
     assert dict(extension.requests[2].url.params) == {
         "showInput": "false",
@@ -109,10 +107,8 @@ async def test_no_more_pages_are_read_than_are_wanted(monkeypatch: pytest.Monkey
         httpx.Response(200, json={"no": "list", "runtimeStatus": 5}),
     ],
 )
-async def test_an_extension_that_cannot_answer_makes_a_503(
-    monkeypatch: pytest.MonkeyPatch, answer: httpx.Response
-) -> None:
-    client = client_of(monkeypatch, lambda _: answer)
+async def test_an_extension_that_cannot_answer_makes_a_503(answer: httpx.Response) -> None:
+    client = client_of(lambda _: answer)
     for asked in (client.get_status("abc"), client.get_status_by()):
         with pytest.raises(TaskHubError) as raised:
             await asked
