@@ -143,7 +143,8 @@ async def first_page(url: str, since: datetime) -> tuple[int, int]:
 
 def _text(figures: Figures) -> str:
     return f"""
-The list of {_OPERATIONS:,} posted operations in the store of the embedded host, 50 a page. What the host is asked for a first page is counted where the same code runs in the process of the caller.
+The list of {_OPERATIONS:,} posted operations in the store of the embedded host, 50 a page. What the host is asked for
+a first page is counted where the same code runs in the process of the caller.
 
 {table(figures, _FIRST, _ALL, _REQUESTS, _FROM_HOST, _ANSWER)}
 """
