@@ -1,11 +1,14 @@
 """The durable extension's HTTP API, which callers reach as webhooks and the SDK's clients under a path of their own."""
 
 import asyncio
+import base64
+import contextlib
 import json
 import re
+import sys
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from aiohttp import web
 
@@ -27,8 +30,9 @@ WEBHOOKS = "/runtime/webhooks/durabletask"
 _POLL_AFTER = 5
 _POLL_NEW_AFTER = 10
 
-_DEFAULT_PAGE = "100"
-_PAGE = re.compile("[1-9][0-9]{0,3}")
+_DEFAULT_PAGE = 100
+_LARGEST_PAGE = 1_000
+_PAGE = re.compile("[0-9]{1,9}")
 _SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]+)?")
 _INSTANCE_ID = re.compile(r"[^@/\\#?\x00-\x1f\x7f-\x9f][^/\\#?\x00-\x1f\x7f-\x9f]{0,255}")
 _CONTINUATION = "x-ms-continuation-token"
@@ -155,21 +159,25 @@ class DurableHttp:
         return web.json_response(urls, status=202, headers=headers)
 
     def _list(self, request: web.Request) -> web.Response:
-        top = request.query.get("top", _DEFAULT_PAGE)
-        if _PAGE.fullmatch(top) is None:
-            raise _BadArgumentError(f"top must be a number from 1 to 9999, not '{top}'")
-        page = int(top)
-        after = unquote(request.headers.get(_CONTINUATION, "").encode("ascii", "ignore").decode())
-        found = self._store.find(**self._conditions(request), after=after, limit=page + 1)
-        show_input = _flag(request, "showInput", default=True)
+        """List instances by their ids, as the engine does: it ignores what it does not understand.
+
+        Without any filter it shows inputs even to those who do not want them.
+        """
+        if (top := request.query.get("top", "")).startswith("-"):
+            return _error(500, "Something went wrong while processing your request", "top is negative")
+        page = min(int(top), _LARGEST_PAGE) if _PAGE.fullmatch(top) else _DEFAULT_PAGE
+        conditions = self._conditions(request)
+        found = self._store.find(**conditions, start=_read_token(request), limit=page + 1)
+        show_input = _flag(request, "showInput", default=True) or not conditions
         statuses = [_status_json(instance, show_input=show_input) for instance in found[:page]]
-        token = quote(found[page - 1].instance_id) if len(found) > page else ""
+        token = _write_token(found[page].instance_id) if len(found) > page else ""
         return web.json_response(statuses, headers={_CONTINUATION: token})
 
     def _purge_by_filter(self, request: web.Request) -> web.Response:
-        if "createdTimeFrom" not in request.query:
+        conditions = self._conditions(request)
+        if "created_from" not in conditions:
             return _error(400, "Please provide value for 'createdTimeFrom' parameter.")
-        found = list(self._store.find(**self._conditions(request)))
+        found = list(self._store.find(**conditions))
         if not all(one.finished for one in found):
             return _error(400, "Azure would delete running instances: name states in runtimeStatus that have ended.")
         purged = self._engine.purge([one.instance_id for one in found])
@@ -236,20 +244,30 @@ class DurableHttp:
 
     @staticmethod
     def _conditions(request: web.Request) -> dict[str, Any]:
-        """The filters of a query, as the store's `find` takes them. Raises `_BadArgumentError`."""
-        statuses = [
-            status for text in request.query.getall("runtimeStatus", []) for status in text.split(",") if status
-        ]
-        if unknown := set(statuses).difference(STATUSES):
-            raise _BadArgumentError(f"runtimeStatus must be of {', '.join(STATUSES)}, not '{min(unknown)}'")
-        conditions: dict[str, Any] = {"statuses": statuses, "prefix": request.query.get("instanceIdPrefix", "")}
+        """The filters of a query that the engine would understand, as the store's `find` takes them."""
+        conditions: dict[str, Any] = {}
+        names = ",".join(request.query.getall("runtimeStatus", [])).lower().split(",")
+        if statuses := [status for status in STATUSES if status.lower() in names]:
+            conditions["statuses"] = statuses
+        if (prefix := request.query.get("instanceIdPrefix")) is not None:
+            conditions["prefix"] = prefix
         for name, key in (("createdTimeFrom", "created_from"), ("createdTimeTo", "created_to")):
-            if text := request.query.get(name):
-                try:
-                    conditions[key] = format_time(parse_time(text))
-                except (ValueError, OverflowError) as error:
-                    raise _BadArgumentError(f"{name} must be a time in ISO 8601, not '{text}'") from error
+            with contextlib.suppress(ValueError, OverflowError):
+                conditions[key] = format_time(parse_time(",".join(request.query.getall(name, []))))
         return conditions
+
+
+def _write_token(instance_id: str) -> str:
+    """Where a listing goes on, as the engine writes it: the key of the next row, with a space behind it."""
+    return base64.b64encode(instance_id.encode()).decode() + " "
+
+
+def _read_token(request: web.Request) -> str:
+    """The id from which on to list; one above all others if the token is none."""
+    try:
+        return base64.b64decode(request.headers.get(_CONTINUATION, "").strip(), validate=True).decode()
+    except ValueError:
+        return chr(sys.maxunicode)
 
 
 def shown_history(texts: list[str], *, show_input: bool, show_output: bool) -> list[dict[str, Any]]:

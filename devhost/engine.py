@@ -525,14 +525,17 @@ class Engine:
             self.fire_timers()
 
     def _continue_as_new(self, turn: _Turn, action: Mapping[str, Any]) -> None:
-        """Begin anew with another input; events that nobody has waited for yet stay."""
+        """Begin anew with another input; events that nobody has waited for yet stay.
+
+        As on Azure, the instance counts as created now.
+        """
         instance = turn.execution.instance
         with self._store.transaction():
             self._store.discard(turn.taken)
             self._store.clear_history(instance.instance_id)
             self._store.cancel_timers(instance.instance_id)
             instance.execution_id, instance.status, instance.waits = uuid.uuid4().hex, "ContinuedAsNew", "[]"
-            instance.input = json.dumps(action.get("input"))
+            instance.input, instance.created = json.dumps(action.get("input")), self._now()
             self._save(instance)
             if turn.suspended:
                 self._store.send(instance.instance_id, None, self._event(EventType.EXECUTION_SUSPENDED))

@@ -174,16 +174,16 @@ class Store:
         created_from: str = "",
         created_to: str = "9999",
         prefix: str = "",
-        after: str = "",
+        start: str = "",
         limit: int = -1,
     ) -> list[Instance]:
-        """Instances by status, time of creation (both ends included) and id; sorted by id, beginning behind `after`."""
+        """Instances by status, time of creation (both ends included) and id; sorted by id, from `start` on."""
         wanted = json.dumps(statuses)
         rows = self._database.execute(
-            "SELECT * FROM instances WHERE instance_id > ? AND created BETWEEN ? AND ? "
+            "SELECT * FROM instances WHERE instance_id >= ? AND created BETWEEN ? AND ? "
             "AND substr(instance_id, 1, ?) = ? AND (? = '[]' OR status IN (SELECT value FROM json_each(?))) "
             "ORDER BY instance_id LIMIT ?",
-            (after, created_from, created_to, len(prefix), prefix, wanted, wanted, limit),
+            (start, created_from, created_to, len(prefix), prefix, wanted, wanted, limit),
         )
         return [Instance(*row) for row in rows]
 

@@ -11,7 +11,7 @@ from multiprocessing import get_context
 from dev.benchmarks.measuring import Plan, cores, pin
 from dev.benchmarks.page import PAGE, Section, targets_table, write_page
 
-QUESTIONS = ("typed_client", "look_up", "renewal", "cold_start", "batches", "embedded_host")
+QUESTIONS = ("typed_client", "look_up", "renewal", "cold_start", "batches", "listing", "embedded_host")
 """Modules of this package, each with a function `answer(Plan) -> Section`."""
 
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from shared.delivery.batches import Batch, ItemInvalid
 from shared.delivery.records import Delivery
 from shared.operations import requests
+from shared.operations.durable_http import DurableHttpClient, durable_http_api
 from shared.operations.model import Operation, Skipped
 from shared.operations.problems import ANSWERABLE, as_request_error
 from shared.operations.resource import Operations
@@ -40,6 +41,12 @@ def problems_answered[**P](
     return answer
 
 
+def durable_client(client: df.DurableOrchestrationClient) -> DurableHttpClient:
+    """The client of a binding, which looks up and lists as the SDK's own does not."""
+    # The binding tells the URL, and the SDK offers no other way to it.
+    return DurableHttpClient(client, durable_http_api(client._orchestration_bindings.rpc_base_url))  # noqa: SLF001
+
+
 async def started(
     req: func.HttpRequest,
     client: df.DurableOrchestrationClient,
@@ -48,7 +55,7 @@ async def started(
     """Start an operation, or find it; with `Prefer: wait=N`, answer with its end if that comes in time."""
     operation_id = requests.read_operation_id(req.headers.get("Idempotency-Key"))
     preferred_wait = requests.read_preferred_wait(req.headers.get("Prefer"))
-    operations = Operations(client)
+    operations = Operations(durable_client(client))
     operation = await operations.start(operation_id, delivery)
     # What comes before the route, since a path can spell the route itself in many ways.
     segments = urlsplit(req.url).path.strip("/").split("/")[: -1 if isinstance(delivery, Delivery) else -2]

@@ -16,7 +16,7 @@ from shared.operations.resource import Operations
 from shared.operations.status import CANCEL
 from shared.settings import DeliverySettings
 
-from .answers import json_response, problems_answered, started
+from .answers import durable_client, json_response, problems_answered, started
 from .orchestrations import attempted, cancelled_before, cancelled_during, count, report, show
 
 batches = df.Blueprint()
@@ -107,7 +107,7 @@ def PostSectionOrchestrator(context: df.DurableOrchestrationContext) -> Generato
 @problems_answered
 async def GetBatchResults(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
     """Tell what has become of each record of a batch, in the order in which they were sent."""
-    results = await Operations(client).results(
+    results = await Operations(durable_client(client)).results(
         req.route_params["id"],
         warning=requests.read_flag(req.params, "warning"),
         may_be_stored=requests.read_flag(req.params, "may_be_stored"),

@@ -12,7 +12,7 @@ from shared.operations.resource import Operations
 from shared.operations.retention import REQUEST_LIMIT, cutoff, purge_before
 from shared.settings import OperationsSettings, SettingsError
 
-from .answers import problems_answered
+from .answers import durable_client, problems_answered
 
 _log = logging.getLogger("post_business")
 
@@ -54,5 +54,5 @@ async def PurgeOperations(timer: func.TimerRequest, client: df.DurableOrchestrat
 @problems_answered
 async def EraseOperation(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
     """Forget a finished operation at once, with its record and all that belongs to it."""
-    await Operations(client).erase(req.route_params["id"])
+    await Operations(durable_client(client)).erase(req.route_params["id"])
     return func.HttpResponse(status_code=204)

@@ -9,10 +9,13 @@ import azure.functions as func
 
 from shared.delivery.records import Delivery
 from shared.operations import requests
+from shared.operations.list_query import ListQuery
+from shared.operations.listing import list_operations
+from shared.operations.model import OperationPage
 from shared.operations.resource import Operations
 from shared.settings import DeliverySettings
 
-from .answers import json_response, operation_response, problems_answered
+from .answers import durable_client, json_response, operation_response, problems_answered
 
 operations = df.Blueprint()
 
@@ -25,10 +28,11 @@ async def FindOperations(req: func.HttpRequest, client: df.DurableOrchestrationC
 
     The name stands before `GetBusiness`, whose route `businesses/{id}` would take these requests on Azure otherwise.
     """
-    since = requests.read_since(req.params, now=datetime.now(UTC))
-    state, page = requests.read_state(req.params), requests.read_page(req.params)
-    warning = requests.read_flag(req.params, "warning")
-    return json_response(await Operations(client).list(since=since, state=state, warning=warning, page=page))
+    now = datetime.now(UTC)
+    query = ListQuery.read(req.params, now)
+    found, place = await list_operations(durable_client(client), query, now=now)
+    following = None if place is None else query.link(urlsplit(req.url).path, place)
+    return json_response(OperationPage(operations=found, next=following))
 
 
 @operations.route("businesses/operations/{id}", methods=["GET"])
@@ -37,7 +41,7 @@ async def FindOperations(req: func.HttpRequest, client: df.DurableOrchestrationC
 async def GetOperation(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
     """Tell what has become of a record or a batch so far."""
     wait = requests.read_number(req.params, "wait", 0, 0, requests.MAX_WAIT_SECONDS)
-    operation = await Operations(client).get(req.route_params["id"], wait=wait)
+    operation = await Operations(durable_client(client)).get(req.route_params["id"], wait=wait)
     known = requests.is_known(operation.entity_tag, req.headers.get("If-None-Match"))
     return operation_response(operation, 304 if known else 200)
 
@@ -47,7 +51,7 @@ async def GetOperation(req: func.HttpRequest, client: df.DurableOrchestrationCli
 @problems_answered
 async def CancelOperation(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
     """Ask that nothing more be sent."""
-    return operation_response(await Operations(client).cancel(req.route_params["id"]), 202)
+    return operation_response(await Operations(durable_client(client)).cancel(req.route_params["id"]), 202)
 
 
 @operations.route("businesses/operations/{id}/retry", methods=["POST"])
@@ -58,7 +62,7 @@ async def RetryOperation(req: func.HttpRequest, client: df.DurableOrchestrationC
     not_stored = requests.read_flag(req.params, "not_stored")
     business = requests.read_correction(req.headers, req.get_body())
     corrected = None if business is None else Delivery.of(business, DeliverySettings.from_environment())
-    retried = await Operations(client).retry(req.route_params["id"], corrected, not_stored=not_stored)
+    retried = await Operations(durable_client(client)).retry(req.route_params["id"], corrected, not_stored=not_stored)
     return operation_response(retried, 202)
 
 

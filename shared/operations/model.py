@@ -90,13 +90,16 @@ class Operation(BaseModel):
 
 
 class OperationPage(BaseModel):
-    """Operations, the latest first."""
+    """Operations, the latest first.
+
+    Attributes:
+        next: Path and query of the next page; None if there is no more.
+    """
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
-    page: int
-    pages: int
     operations: list[Operation]
+    next: str | None = None
 
 
 class ResultPage(BaseModel):

@@ -11,6 +11,7 @@ from shared.business import Business, NewBusiness, assigned, example
 from shared.delivery.batches import MAX_RECORDS
 from shared.rest import ProblemDetails
 
+from .list_query import DEFAULT_LIMIT, MAX_LIMIT, RECENT
 from .model import Operation, OperationPage, ResultPage, State
 from .requests import MAX_ERRORS, MAX_IDEMPOTENCY_KEY_LENGTH, MAX_WAIT_SECONDS
 
@@ -165,17 +166,32 @@ def _paths() -> dict[str, Any]:
                 "operationId": "FindOperations",
                 "summary": "The operations that began since a time, the latest first",
                 "parameters": [
-                    {"name": "state", "in": "query", "schema": state},
                     {
-                        "name": "since",
+                        "name": "state",
                         "in": "query",
-                        "description": "By default a day ago",
-                        "schema": {"type": "string", "format": "date-time"},
+                        "description": "Only operations in one of these states",
+                        "schema": {"type": "array", "items": state, "minItems": 1},
+                        "style": "form",
+                        "explode": False,
                     },
+                    _span("since", f"Only what began then or later; by default {RECENT.days} day before the end"),
+                    _span("until", "Only what began before; after `since`"),
                     _WARNING,
-                    _PAGE,
+                    _IN_DOUBT,
+                    {
+                        "name": "limit",
+                        "in": "query",
+                        "description": "How many operations a page has at most",
+                        "schema": {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
+                    },
+                    {
+                        "name": "cursor",
+                        "in": "query",
+                        "description": "Where the page begins; only as a link `next` has it",
+                        "schema": {"type": "string"},
+                    },
                 ],
-                "responses": {"200": _answer("A page", _content("OperationPage")), **_problems(400, 404)},
+                "responses": {"200": _answer("A page", _content("OperationPage")), **_problems(400, 503)},
             }
         },
         "/businesses/operations/{id}": {
@@ -190,14 +206,14 @@ def _paths() -> dict[str, Any]:
                 "responses": {
                     "200": _answer("The operation", operation, {**_ETAG, **_RETRY_AFTER}),
                     "304": _answer("It has not changed", headers=_ETAG),
-                    **_problems(400, 404),
+                    **_problems(400, 404, 503),
                 },
             },
             "delete": {
                 "operationId": "EraseOperation",
                 "summary": "Forget a finished operation, with its record",
                 "parameters": [_ID],
-                "responses": {"204": _answer("Nothing of it is left"), **_problems(404, 409)},
+                "responses": {"204": _answer("Nothing of it is left"), **_problems(404, 409, 503)},
             },
         },
         "/businesses/operations/{id}/results": {
@@ -205,7 +221,7 @@ def _paths() -> dict[str, Any]:
                 "operationId": "GetBatchResults",
                 "summary": "What has become of each record of a batch, in order",
                 "parameters": [_ID, _WARNING, _IN_DOUBT, _PAGE],
-                "responses": {"200": _answer("A page", _content("ResultPage")), **_problems(400, 404)},
+                "responses": {"200": _answer("A page", _content("ResultPage")), **_problems(400, 404, 503)},
             }
         },
         "/businesses/operations/{id}/cancel": {
@@ -249,6 +265,11 @@ def _paths() -> dict[str, Any]:
             }
         },
     }
+
+
+def _span(name: str, description: str) -> dict[str, Any]:
+    schema = {"type": "string", "format": "date-time"}
+    return {"name": name, "in": "query", "description": description, "schema": schema}
 
 
 def _schema(model: str) -> dict[str, Any]:

@@ -23,10 +23,19 @@ class RequestError(Exception):
         self.retry_after = retry_after
 
 
-ANSWERABLE = (RequestError, SettingsError, TokenError, ApiError)
+class TaskHubError(Exception):
+    """The durable extension does not answer, or in a way that is none of its own; the message says how."""
 
 
-def as_request_error(error: RequestError | SettingsError | TokenError | ApiError) -> RequestError:
+def bad_parameter(name: str, expected: str) -> RequestError:
+    """The refusal of a parameter of the query that is not as expected."""
+    return RequestError(400, "Invalid parameter", f"expected {expected} in the query parameter {name}")
+
+
+ANSWERABLE = (RequestError, SettingsError, TaskHubError, TokenError, ApiError)
+
+
+def as_request_error(error: RequestError | SettingsError | TaskHubError | TokenError | ApiError) -> RequestError:
     """What a caller is told. Of the app's configuration that is the names of bad settings; its log has the rest."""
     match error:
         case RequestError():
@@ -34,6 +43,9 @@ def as_request_error(error: RequestError | SettingsError | TokenError | ApiError
         case SettingsError():
             names = ", ".join(error.problems)
             return RequestError(503, "Service Unavailable", f"the app is not set up, see its log: {names}")
+        case TaskHubError():
+            detail = "the durable state of operations cannot be read at the moment"
+            return RequestError(503, "Service Unavailable", detail)
         case TokenError():
             detail = "the app cannot sign in to the API at the moment"
             return RequestError(503, "Service Unavailable", detail, retry_after=error.retry_after)

@@ -5,10 +5,9 @@ import re
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any, get_args
+from typing import Any
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from shared.business import Business, NewBusiness
@@ -17,8 +16,7 @@ from shared.delivery.batches import MAX_RECORDS, ItemInvalid
 from shared.http.printable import printable
 
 from .bodies import JSON, NDJSON, has_body, read_text
-from .model import State
-from .problems import RequestError
+from .problems import RequestError, bad_parameter
 from .strict_json import Fault, JsonReader, MalformedError, Value
 
 MAX_BODY_BYTES = 256 * 1024
@@ -32,8 +30,6 @@ MAX_WAIT_SECONDS = 60.0
 
 _WAIT = re.compile(r"[0-9]{1,9}")
 _ENTITY_TAGS = re.compile(r'"[^"]*"')
-_RECENT = timedelta(days=1)
-_NOTHING_BEFORE = datetime(2000, 1, 1, tzinfo=UTC)  # the SDK writes earlier years in a way that the host cannot read
 _FIELD_LENGTH = 100
 
 
@@ -192,7 +188,7 @@ def read_number(query: Mapping[str, str], name: str, default: float, lowest: flo
     except ValueError:
         value = float("nan")
     if not lowest <= value <= highest:
-        raise _bad_parameter(name, f"a number from {lowest:g} to {highest:g}")
+        raise bad_parameter(name, f"a number from {lowest:g} to {highest:g}")
     return value
 
 
@@ -204,7 +200,7 @@ def read_page(query: Mapping[str, str]) -> int:
     """
     text = query.get("page", "1")
     if not (text.isascii() and text.isdigit() and 1 <= len(text) <= 9 and int(text)):
-        raise _bad_parameter("page", "a whole number from 1")
+        raise bad_parameter("page", "a whole number from 1")
     return int(text)
 
 
@@ -227,41 +223,11 @@ def read_flag(query: Mapping[str, str], name: str) -> bool:
     """
     text = query.get(name, "false").lower()
     if text not in {"true", "false"}:
-        raise _bad_parameter(name, "true or false")
+        raise bad_parameter(name, "true or false")
     return text == "true"
 
 
-def read_state(query: Mapping[str, str]) -> State | None:
-    """Read the state to look for, if one is given.
-
-    Raises:
-        RequestError: 400, there is no such state.
-    """
-    if (text := query.get("state")) is None:
-        return None
-    try:
-        return _STATE.validate_python(text)
-    except ValidationError:
-        raise _bad_parameter("state", f"one of {', '.join(get_args(State.__value__))}") from None
-
-
-def read_since(query: Mapping[str, str], now: datetime) -> datetime:
-    """Read the time from which on to look, by default a day ago.
-
-    Raises:
-        RequestError: 400, it is no date and time (RFC 3339).
-    """
-    if (text := query.get("since")) is None:
-        return now - _RECENT
-    try:
-        since = datetime.fromisoformat(text)
-        return max(_NOTHING_BEFORE, (since if since.tzinfo else since.replace(tzinfo=UTC)).astimezone(UTC))
-    except (ValueError, OverflowError):
-        raise _bad_parameter("since", "a date and time such as 2026-01-31T12:00:00Z") from None
-
-
 _SENT_ID = "Assigned by the API: leave it out"
-_STATE: TypeAdapter[State] = TypeAdapter(State)
 
 
 def _elements(text: bytes) -> Iterator[Value]:
@@ -320,7 +286,3 @@ def _error(detail: ErrorDetails) -> dict[str, str]:
 
 def _bounded(field: str, detail: str) -> dict[str, str]:
     return {"field": printable(field, _FIELD_LENGTH) or "(record)", "detail": printable(detail)}
-
-
-def _bad_parameter(name: str, expected: str) -> RequestError:
-    return RequestError(400, "Invalid parameter", f"expected {expected} in the query parameter {name}")

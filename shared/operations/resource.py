@@ -1,10 +1,9 @@
-"""The HTTP resource: operations are started, looked up, listed, cancelled, retried and erased by the durable client."""
+"""The HTTP resource: operations are started, looked up, cancelled, retried and erased by the durable client."""
 
 import asyncio
 import re
 import uuid
 from collections.abc import AsyncIterator
-from datetime import datetime
 from math import ceil
 
 from shared.delivery.batches import PAGE_SIZE, Batch, ItemResult
@@ -12,7 +11,7 @@ from shared.delivery.bounds import stored
 from shared.delivery.records import Delivery, Progress
 from shared.settings import BatchSettings
 
-from .model import Operation, OperationPage, ResultPage, State
+from .model import Operation, ResultPage
 from .problems import RequestError
 from .status import (
     BATCH,
@@ -80,30 +79,6 @@ class Operations:
             if operation.finished or remaining <= 0:
                 return operation
             await asyncio.sleep(min(_WAIT_STEP_SECONDS, remaining))
-
-    async def list(
-        self, *, since: datetime, state: State | None = None, warning: bool = False, page: int = 1
-    ) -> OperationPage:
-        """The operations that began at or after a time, one page of a hundred.
-
-        Args:
-            since: UTC.
-            state: Only those in this state.
-            warning: Only those of which the API took a record with an answer that could not be read.
-            page: From 1.
-
-        Raises:
-            RequestError: 404, there is no such page.
-        """
-        statuses = await self._client.get_status_by(created_time_from=since)
-        found = [describe(status) for status in statuses if is_operation(status)]
-        matching = [
-            operation
-            for operation in found
-            if (state is None or operation.state == state) and (operation.warned or not warning)
-        ]
-        matching.sort(key=lambda operation: (operation.created_at or since, operation.id), reverse=True)
-        return OperationPage(page=page, pages=_pages(len(matching), page), operations=_page(matching, page))
 
     async def results(
         self, operation_id: str, *, warning: bool = False, may_be_stored: bool = False, page: int = 1
@@ -255,7 +230,7 @@ class Operations:
         if not has_ended(status := await self._get(operation_id)):
             state = describe(status).state
             raise RequestError(409, "Conflict", f"only what has ended is erased, this is {state}")
-        # The parts of a batch go first, a page at a time: while any is there, so is the operation to be erased again.
+        # The parts of a batch go first: while any is there, so is the operation to be erased again.
         while parts := list(await self._client.get_status_by(instance_id_prefix=f"{operation_id}-")):
             if not all(has_ended(part) for part in parts):
                 raise RequestError(409, "Conflict", "a part of the batch is still under way")

@@ -1,7 +1,7 @@
 """Reads the durable status of an orchestration as the operation that it is to callers."""
 
 import json
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -47,7 +47,10 @@ class OrchestrationStatus(Protocol):
 
 
 class OrchestrationClient(Protocol):
-    """The part of `DurableOrchestrationClient` that the operations use."""
+    """The part of `DurableOrchestrationClient` that the operations use.
+
+    The SDK's own client satisfies it as far as signatures go, but lists no more than a hundred instances.
+    """
 
     def start_new(self, orchestrator: str, instance_id: str, started_with: Any, /) -> Awaitable[str]:
         """Start an instance; raises `Exception` if one with this id is running."""
@@ -56,9 +59,13 @@ class OrchestrationClient(Protocol):
         """Look an instance up."""
 
     def get_status_by(
-        self, created_time_from: datetime | None = None, *, instance_id_prefix: str | None = None
+        self,
+        created_time_from: datetime | None = None,
+        created_time_to: datetime | None = None,
+        runtime_status: Sequence[Any] | None = None,
+        instance_id_prefix: str | None = None,
     ) -> Awaitable[Iterable[OrchestrationStatus]]:
-        """List instances: the first hundred by id that were created since a time, or whose ids begin so."""
+        """List all instances that were created within a time, both ends included, and are otherwise as wanted."""
 
     def purge_instance_history(self, instance_id: str) -> Awaitable[object]:
         """Delete an instance that has ended; raises `Exception` if it has not."""

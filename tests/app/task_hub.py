@@ -1,11 +1,13 @@
-"""A task hub in memory, as strict as Microsoft's engine is to the durable client of the SDK.
+"""A task hub in memory, as strict as Microsoft's engine is to the durable client of the app.
 
 It runs no orchestrations: a test says how each instance stands, but for what an orchestrator of this app shows by
 itself, one look-up later: that it runs, by which start, and that it is cancelled. What the hub refuses, cuts off, drops
 and sends unasked is what the Durable Task extension 3.19.0 was seen to do through azure-functions-durable 1.7.0.
+Instances come by their ids, times of creation in whole seconds.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import Enum
@@ -14,10 +16,10 @@ from typing import Any
 CUSTOM_STATUS_LIMIT = 16 * 1024
 """Bytes of UTF-16 that the JSON of a custom status may have."""
 
-PAGE = 100
-"""Instances, of whatever orchestrator, in the one page of a listing that the SDK asks for."""
+LARGEST_PAGE = 1_000
+"""Instances, of whatever orchestrator, that the engine sends at once, whatever it is asked for."""
 
-_LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
+_LONG_AGO, _NEVER = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
 class RuntimeStatus(Enum):
@@ -73,6 +75,8 @@ class TaskHub:
         instances: By their ids.
         blind_look_ups: How many of the next look-ups find nothing, as if they had come a moment earlier.
         asked_for: The ids that were looked up.
+        requests: How many requests listings took.
+        sent: How many instances they brought.
         events: Instance and name of each event that was taken.
         deaf: How many of the next events no orchestrator will see, as those that come at `continue_as_new`.
         overtaken_by: The mark of another start, at the same instant as the next one, that counts in its place.
@@ -81,6 +85,8 @@ class TaskHub:
     instances: dict[str, Status] = field(default_factory=dict)
     blind_look_ups: int = 0
     asked_for: list[str] = field(default_factory=list)
+    requests: int = 0
+    sent: int = 0
     events: list[tuple[str, str]] = field(default_factory=list)
     deaf: int = 0
     overtaken_by: str | None = None
@@ -103,7 +109,7 @@ class TaskHub:
         return instance_id
 
     async def get_status(self, instance_id: str, *, show_input: bool = False) -> Status:
-        """Look an instance up; the SDK leaves out the input unless it is asked for."""
+        """Look an instance up, with its input if it is asked for."""
         self.asked_for.append(instance_id)
         if self.blind_look_ups:
             self.blind_look_ups -= 1
@@ -129,12 +135,45 @@ class TaskHub:
                 self.instances[status.instance_id] = running
 
     async def get_status_by(
-        self, created_time_from: datetime | None = None, *, instance_id_prefix: str | None = None
+        self,
+        created_time_from: datetime | None = None,
+        created_time_to: datetime | None = None,
+        runtime_status: Sequence[Enum] | None = None,
+        instance_id_prefix: str | None = None,
     ) -> list[Status]:
-        """The first hundred instances by id, parts of batches included, each with its input and output."""
-        since, prefix = created_time_from or _LONG_AGO, instance_id_prefix or ""
-        by_id = (status for instance_id, status in sorted(self.instances.items()) if instance_id.startswith(prefix))
-        return [one for one in by_id if since <= (one.created_time or _LONG_AGO)][:PAGE]
+        """All instances that match, parts of batches included, without their inputs but with their outputs."""
+        found = self._matching(created_time_from, created_time_to, runtime_status, instance_id_prefix or "")
+        self.requests += max(1, -(-len(found) // LARGEST_PAGE))
+        self.sent += len(found)
+        return found
+
+    async def get_first(
+        self,
+        at_most: int,
+        created_time_from: datetime,
+        created_time_to: datetime | None = None,
+        runtime_status: Sequence[Enum] | None = None,
+    ) -> list[Status]:
+        """The first of them by their ids, which say nothing about their times."""
+        assert 1 <= at_most <= LARGEST_PAGE
+        found = self._matching(created_time_from, created_time_to, runtime_status, "")[:at_most]
+        self.requests += 1
+        self.sent += len(found)
+        return found
+
+    def _matching(
+        self, begin: datetime | None, end: datetime | None, runtime_status: Sequence[Enum] | None, prefix: str
+    ) -> list[Status]:
+        names = {status.name for status in runtime_status or RuntimeStatus}
+        begin, end = begin or _LONG_AGO, end or _NEVER
+        return [
+            replace(status, input_=None, created_time=created.replace(microsecond=0))
+            for instance_id, status in sorted(self.instances.items())
+            if instance_id.startswith(prefix)
+            and (created := status.created_time) is not None
+            and begin <= created <= end
+            and status.runtime_status.name in names
+        ]
 
     async def purge_instance_history(self, instance_id: str) -> None:
         """Delete an instance; the SDK raises for one that has not ended, and is content if there is none."""

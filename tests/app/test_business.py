@@ -16,6 +16,8 @@ from shared.business import BusinessApi, NewBusiness, Record, assigned, example
 from shared.delivery.batches import Batch, ItemResult
 from shared.delivery.outcomes import Rejected
 from shared.delivery.records import Delivery, accepted, fingerprint_of
+from shared.operations.list_query import ListQuery
+from shared.operations.listing import list_operations
 from shared.operations.resource import Operations
 from shared.rest import ClientOptions, ProblemDetails
 from shared.settings import DeliverySettings
@@ -123,7 +125,8 @@ async def test_they_are_shown_listed_and_told_record_by_record(hub: TaskHub) -> 
     assert shown["outcome"]["business"] == {"id": "b-1", **OLD}
     since = next(iter(hub.instances.values())).created_time
     assert since is not None
-    assert {one.id for one in (await operations.list(since=since)).operations} == set(hub.instances)
+    listed, _ = await list_operations(hub, ListQuery(since=since), now=since)
+    assert {one.id for one in listed} == set(hub.instances)
     assert [one.result.outcome for one in (await operations.results("batch")).results] == ["pending", "rejected"]
 
 

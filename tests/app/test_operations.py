@@ -10,6 +10,8 @@ from shared.business import NewBusiness, example
 from shared.delivery.batches import Batch, ItemPosted, ItemResult
 from shared.delivery.bounds import stored
 from shared.delivery.records import Delivery
+from shared.operations.list_query import ListQuery
+from shared.operations.listing import list_operations
 from shared.operations.problems import RequestError
 from shared.operations.resource import Operations
 from shared.operations.status import input_of
@@ -344,6 +346,26 @@ async def test_operations_with_warnings_can_be_told_from_others() -> None:
             Status(name, None, RuntimeStatus.Completed, {**progress, "warnings": warnings}, {}, "PostBatchOrchestrator")
         )
     since = datetime(2025, 1, 1, tzinfo=UTC)
-    page = await Operations(hub).list(since=since, warning=True)
-    assert {operation.id for operation in page.operations} == {"def", "ghi"}
-    assert len((await Operations(hub).list(since=since)).operations) == 4
+    listed, _ = await list_operations(hub, ListQuery(since=since, warning=True), now=since)
+    assert {operation.id for operation in listed} == {"def", "ghi"}
+    assert len((await list_operations(hub, ListQuery(since=since), now=since))[0]) == 4
+
+
+class WithoutInputs(TaskHub):
+    """A hub in which nobody asks for an input, which is megabytes for a large batch."""
+
+    async def get_status(self, instance_id: str, *, show_input: bool = False) -> Status:
+        assert not show_input
+        return await super().get_status(instance_id)
+
+
+async def test_inputs_are_not_asked_for_where_nobody_needs_them() -> None:
+    progress = {"tally": {"total": 2}, "round": 1, "rate": 0.0, "section": "abc-r1-s0"}
+    hub = WithoutInputs({"abc": Status("abc", "big", custom_status=progress, name="PostBatchOrchestrator")})
+    hub.add(Status("abc-r1-s0", "big", name="PostSectionOrchestrator"))
+    hub.add(Status("def", "big", RuntimeStatus.Completed))
+    operations = Operations(hub)
+    await operations.get("abc", wait=0.3)
+    await operations.cancel("abc")
+    await operations.erase("def")
+    assert hub.events == [("abc", "Cancel"), ("abc-r1-s0", "Cancel")]

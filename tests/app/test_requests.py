@@ -20,10 +20,12 @@ from shared.operations.requests import (
     MAX_BODY_BYTES,
     MAX_ERRORS,
     MAX_UNKNOWN_MEMBERS,
+    is_known,
     read_batch,
     read_business,
     read_correction,
     read_operation_id,
+    read_preferred_wait,
 )
 
 JSON = {"Content-Type": "application/json", "Content-Length": "1"}
@@ -372,3 +374,29 @@ def test_another_key_is_another_operation() -> None:
 def test_a_key_that_is_no_key_is_refused(key: str) -> None:
     with pytest.raises(RequestError, match="Idempotency-Key"):
         read_operation_id(key)
+
+
+@pytest.mark.parametrize(
+    ("if_none_match", "known"),
+    [
+        (None, False),
+        ("", False),
+        ('"a"', True),
+        ('W/"a"', True),
+        ("*", True),
+        (' "b" , W/"a","c"', True),
+        ('"b,a"', False),
+        ('"A"', False),
+        ("a", False),
+    ],
+)
+def test_entity_tags_are_compared_as_the_rfc_says(if_none_match: str | None, known: bool) -> None:
+    assert is_known('"a"', if_none_match) is known
+
+
+@pytest.mark.parametrize(
+    ("prefer", "seconds"),
+    [(None, 0), ("wait=5", 5), ("respond-async, wait=5", 5), ("wait=600", 60), ("wait=\u00b2", 0), ("wait=-1", 0)],
+)
+def test_a_wait_that_cannot_be_read_is_ignored(prefer: str | None, seconds: float) -> None:
+    assert read_preferred_wait(prefer) == seconds

@@ -5,18 +5,22 @@ from typing import Any
 
 import pytest
 
-from .task_hub import PAGE, RuntimeStatus, Status, TaskHub
+from .task_hub import RuntimeStatus, Status, TaskHub
 
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 
-async def test_a_listing_is_the_first_hundred_instances_by_id_with_their_inputs() -> None:
+async def test_a_listing_goes_by_id_without_inputs_and_tells_whole_seconds() -> None:
     hub = TaskHub()
-    for number in range(PAGE + 5):
-        hub.add(Status(f"{number:03}"), {"number": number})
-    found = await hub.get_status_by(LONG_AGO)
-    assert [status.instance_id for status in found] == [f"{number:03}" for number in range(PAGE)]
-    assert all(status.input_ for status in found)
+    for number in (3, 1, 2):
+        created = datetime(2026, 1, 1, 0, 0, number, 700_000, tzinfo=UTC)
+        hub.add(Status(f"{9 - number}", created_time=created), {"number": number})
+    found = await hub.get_first(2, LONG_AGO)
+    assert [status.instance_id for status in found] == ["6", "7"]
+    assert [status.input_ for status in found] == [None, None]
+    assert found[0].created_time == datetime(2026, 1, 1, 0, 0, 3, tzinfo=UTC)
+    to = datetime(2026, 1, 1, 0, 0, 2, 700_000, tzinfo=UTC)
+    assert [status.instance_id for status in await hub.get_status_by(to, to)] == ["7"]
 
 
 async def test_a_look_up_leaves_out_the_input_unless_it_is_asked_for() -> None:

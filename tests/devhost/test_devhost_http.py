@@ -1,6 +1,7 @@
 """HTTP triggers, administration and durable webhooks of one host that runs a real app through the worker library."""
 
 import asyncio
+import base64
 import gzip
 import json
 import re
@@ -360,18 +361,68 @@ def test_instances_are_listed_by_prefix_and_status_in_pages(kitchen: httpx.Clien
 
 
 @pytest.mark.parametrize(
-    ("method", "path"),
+    "query",
     [
-        ("GET", "instances?createdTimeFrom=yesterday"),
-        ("GET", "instances?createdTimeTo=tomorrow"),
-        ("GET", "instances?createdTimeTo=0001-01-01T00:00:00%2B14:00"),
-        ("GET", "instances?runtimeStatus=Walking"),
-        ("GET", "instances?top=0"),
-        ("GET", "instances?top=many"),
-        ("DELETE", "instances?createdTimeFrom=2020-01-01T00:00:00Z&runtimeStatus=Walking"),
-        ("POST", "orchestrators/greet?pollingInterval=1&timeout=nan"),
+        "createdTimeFrom=yesterday",
+        "createdTimeTo=tomorrow",
+        "createdTimeTo=0001-01-01T00:00:00%2B14:00",
+        "createdTimeFrom=2999-01-01T00:00:00Z&createdTimeFrom=2999-01-01T00:00:00Z",
+        "runtimeStatus=Walking",
+        "top=many",
+        "top=99999999999",
+        "runtimeStatus=pending,RUNNING,Walking",
     ],
 )
+def test_a_listing_ignores_what_it_cannot_read(kitchen: httpx.Client, query: str) -> None:
+    prefix = uuid.uuid4().hex
+    started(kitchen, "waiting", instance_id=prefix)
+
+    response = kitchen.get(f"{WEBHOOKS}/instances?instanceIdPrefix={prefix}&{query}")
+    assert [one["instanceId"] for one in response.json()] == [prefix]
+
+
+def test_a_page_has_a_hundred_instances_unless_the_caller_says_so_and_never_more_than_a_thousand(
+    kitchen: httpx.Client,
+) -> None:
+    prefix = uuid.uuid4().hex
+    names = [started(kitchen, "waiting", instance_id=f"{prefix}-{number:04}") for number in range(1_002)]
+    url = f"{WEBHOOKS}/instances?instanceIdPrefix={prefix}&top="
+
+    pages = {top: kitchen.get(url + top) for top in ("", "0", "1", "1001", "5000")}
+    assert {top: len(page.json()) for top, page in pages.items()} == {
+        "": 100,
+        "0": 0,
+        "1": 1,
+        "1001": 1000,
+        "5000": 1000,
+    }
+    following = [base64.b64decode(page.headers["x-ms-continuation-token"]).decode() for page in pages.values()]
+    assert following == [names[100], names[0], names[1], names[1_000], names[1_000]]
+    assert kitchen.get(url + "-1").status_code == 500
+    assert kitchen.get(url + "9", headers={"x-ms-continuation-token": "nonsense"}).json() == []
+
+
+@pytest.mark.parametrize(
+    ("query", "shown"),
+    [
+        ("", True),
+        ("&runtimeStatus=Walking", True),
+        ("&createdTimeFrom=yesterday", True),
+        ("&createdTimeFrom=2000-01-01T00:00:00Z", False),
+        ("&createdTimeTo=2999-01-01T00:00:00Z", False),
+        ("&runtimeStatus=Completed", False),
+        ("&instanceIdPrefix=", False),
+    ],
+)
+def test_inputs_are_left_out_only_where_a_filter_is_given(kitchen: httpx.Client, query: str, shown: bool) -> None:
+    finished(kitchen, "greet", "you")
+
+    listed = kitchen.get(f"{WEBHOOKS}/instances?showInput=false{query}").json()
+    assert {one["input"] is not None for one in listed if one["name"] == "greet"} == {shown}
+    assert all(one["output"] for one in listed if one["runtimeStatus"] == "Completed" and one["name"] == "greet")
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", "orchestrators/greet?pollingInterval=1&timeout=nan")])
 def test_a_parameter_that_can_not_be_read_is_named(kitchen: httpx.Client, method: str, path: str) -> None:
     response = kitchen.request(method, f"{WEBHOOKS}/{path}")
 
@@ -446,6 +497,7 @@ def test_a_purge_by_filter_needs_a_beginning_and_is_refused_where_azure_would_de
     for states in ("", "&runtimeStatus=Running", "&runtimeStatus=Failed,Running"):
         refused = kitchen.delete(f"{base}?createdTimeFrom=2020-01-01T00:00:00Z{states}")
         assert (refused.status_code, "runtimeStatus" in refused.text) == (400, True)
+    assert kitchen.delete(f"{base}?createdTimeFrom=yesterday&runtimeStatus=Failed").status_code == 400
     purge = kitchen.delete(f"{base}?createdTimeFrom=2020-01-01T00:00:00Z&runtimeStatus=Failed,Completed")
     assert purge.json()["instancesDeleted"] >= 1
     assert kitchen.get(f"{base}/{failed}").status_code == 404

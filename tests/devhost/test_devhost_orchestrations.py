@@ -518,6 +518,18 @@ async def test_continue_as_new_begins_again_with_another_input_and_an_empty_hist
     assert len(scheduled) == 1
 
 
+async def test_what_continues_as_new_counts_as_created_then(durable: Durable) -> None:
+    @durable.app.orchestrator
+    def twice(context: Context) -> Steps:
+        if context.get_input():
+            yield context.create_timer(context.current_utc_datetime + timedelta(seconds=60))
+            context.continue_as_new(0)
+
+    instance = await durable.run(twice, 1)
+
+    assert instance.created == "2026-01-01T00:01:00.000000Z"
+
+
 async def test_continue_as_new_carries_the_events_that_nobody_waited_for(durable: Durable) -> None:
     @durable.app.orchestrator
     def collector(context: Context) -> Steps:

@@ -81,18 +81,21 @@ class Caller:
 
     async def operations(self) -> list[dict[str, Any]]:
         """Every operation that the app knows of, all pages one after another."""
-        return await self._pages("", "operations")
+        found: list[dict[str, Any]] = []
+        link: str | None = "/api/businesses/operations?limit=200"
+        while link is not None:
+            document = (await self._client.get(link)).raise_for_status().json()
+            found += document["operations"]
+            link = document.get("next")
+        return found
 
     async def results(self, batch_id: str) -> list[dict[str, Any]]:
         """What has become of each record of a batch, all pages one after another."""
-        return await self._pages(f"/{batch_id}/results", "results")
-
-    async def _pages(self, path: str, member: str) -> list[dict[str, Any]]:
-        entries: list[dict[str, Any]] = []
+        found: list[dict[str, Any]] = []
         page = pages = 1
         while page <= pages:
-            answer = await self._client.get(f"/api/businesses/operations{path}", params={"page": page})
+            answer = await self._client.get(f"/api/businesses/operations/{batch_id}/results", params={"page": page})
             document = answer.raise_for_status().json()
-            entries += document[member]
+            found += document["results"]
             page, pages = page + 1, document["pages"]
-        return entries
+        return found

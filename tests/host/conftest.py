@@ -75,6 +75,15 @@ class Caller:
             if time.monotonic() > end:
                 raise TimeoutError(f"{operation_id} has not ended")
 
+    def listed(self, **query: Any) -> list[Operation]:
+        """All operations of a query, page by page."""
+        page = self.http.get("/api/businesses/operations", params=query).raise_for_status().json()
+        found: list[Operation] = page["operations"]
+        while following := page.get("next"):
+            page = self.http.get(following).raise_for_status().json()
+            found += page["operations"]
+        return found
+
     def results(self, operation_id: str, page: int = 1) -> list[dict[str, Any]]:
         """What has become of the records of a batch, a page of them."""
         answer = self.http.get(f"/api/businesses/operations/{operation_id}/results", params={"page": page})

@@ -1,6 +1,8 @@
 """Operations are cancelled, retried, listed and looked up."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -53,9 +55,8 @@ def test_operations_are_listed_by_state_and_time_the_latest_first(
     for operation_id in (posted, rejected, batch):
         app.end(operation_id)
 
-    def listed(**query: str) -> list[str]:
-        found = app.http.get("/api/businesses/operations", params={"since": since.isoformat(), **query})
-        operations = found.raise_for_status().json()["operations"]
+    def listed(**query: Any) -> list[str]:
+        operations = app.listed(since=since.isoformat(), **query)
         times = [operation["created_at"] for operation in operations]
         assert times == sorted(times, reverse=True)
         return [operation["id"] for operation in operations]
@@ -63,7 +64,32 @@ def test_operations_are_listed_by_state_and_time_the_latest_first(
     assert {posted, rejected, batch} <= set(listed())
     assert rejected in listed(state="rejected")
     assert not {posted, batch} & set(listed(state="rejected"))
-    assert listed(since=(datetime.now(UTC) + timedelta(hours=1)).isoformat()) == []
+    for several in ("rejected,completed", ["rejected", "completed"]):
+        assert {rejected, batch} <= set(listed(state=several))
+        assert posted not in listed(state=several)
+    assert not {posted, rejected, batch} & set(listed(until=(since + timedelta(seconds=1)).isoformat()))
+    assert app.listed(since=(datetime.now(UTC) + timedelta(hours=1)).isoformat()) == []
+
+
+def test_more_operations_than_the_engine_lists_at_once_are_listed_all_page_by_page_while_others_begin(
+    app: Caller, new_record: NewRecord
+) -> None:
+    since = (datetime.now(UTC) - timedelta(seconds=2)).isoformat().replace("+00:00", "z").replace("T", "t")
+    batch = app.start_batch([new_record() for _ in range(100)])
+    with ThreadPoolExecutor(16) as callers:
+        started = {batch, *callers.map(app.start, [new_record() for _ in range(260)])}
+    first = app.http.get("/api/businesses/operations", params={"since": since}).raise_for_status().json()
+    assert len(first["operations"]) == 50
+    for _ in range(3):
+        app.start(new_record())
+    found, following = first["operations"], first["next"]
+    while following:
+        assert following.startswith("/api/businesses/operations?since=")
+        page = app.http.get(following).raise_for_status().json()
+        found, following = found + page["operations"], page.get("next")
+    ids = [operation["id"] for operation in found]
+    assert len(ids) == len(set(ids))
+    assert started <= set(ids)
 
 
 def test_an_unchanged_operation_is_a_304(app: Caller, new_record: NewRecord) -> None:
@@ -97,14 +123,27 @@ def test_what_has_ended_is_erased_with_its_parts_and_what_runs_is_not(
 
 
 def test_the_list_of_operations_is_answered_by_the_list(app: Caller) -> None:
-    found = app.http.get("/api/businesses/operations").raise_for_status().json()
-    assert found["page"] == 1
+    found = app.http.get("/api/businesses/operations?limit=1").raise_for_status().json()
     assert isinstance(found["operations"], list)
+    assert len(found["operations"]) <= 1
 
 
 @pytest.mark.parametrize(
     "query",
-    [{"state": "lost"}, {"page": "0"}, {"page": "x"}, {"since": "yesterday"}, {"since": "0001-01-01T00:00+23:00"}],
+    [
+        {"state": "lost"},
+        {"state": "deferred,lost"},
+        {"limit": "0"},
+        {"limit": "201"},
+        {"limit": "x"},
+        {"since": "yesterday"},
+        {"since": "0001-01-01T00:00+23:00"},
+        {"until": "tomorrow"},
+        {"until": "2026-01-01T00:00:00Z", "since": "2026-01-01T00:00:00Z"},
+        {"cursor": "x"},
+        {"cursor": "e30"},
+        {"warning": "perhaps"},
+    ],
 )
 def test_a_bad_query_is_a_400_that_names_the_parameter(app: Caller, query: dict[str, str]) -> None:
     refused = app.http.get("/api/businesses/operations", params=query)
@@ -127,3 +166,34 @@ def test_the_interface_describes_itself(app: Caller) -> None:
     document = app.http.get("/api/openapi.json").raise_for_status().json()
     assert document["openapi"].startswith("3.1")
     assert {"/businesses", "/businesses/batch", "/businesses/operations/{id}"} <= document["paths"].keys()
+
+
+def test_an_operation_that_has_not_changed_is_a_304_that_says_when_to_look_again(
+    app: Caller, sandbox: Sandbox, new_record: NewRecord
+) -> None:
+    record = new_record()
+    sandbox.disturb(records={key_of(record): [{"status": 503, "retry_after": 600}]})
+    path = f"/api/businesses/operations/{app.start(record)}"
+    app.until(path.rpartition("/")[2], lambda operation: operation["state"] == "deferred")
+    tag = app.http.get(path).headers["ETag"]
+    for known in (tag, f"W/{tag}", f'"other", {tag}', "*"):
+        unchanged = app.http.get(path, headers={"If-None-Match": known})
+        assert (unchanged.status_code, unchanged.headers["Retry-After"], unchanged.content) == (304, "1", b"")
+        assert unchanged.headers["ETag"] == tag
+    assert app.http.get(path, headers={"If-None-Match": '"other"'}).status_code == 200
+    app.http.post(f"{path}/cancel")
+    ended = app.http.get(path)
+    assert "Retry-After" not in app.http.get(path, headers={"If-None-Match": ended.headers["ETag"]}).headers
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/businesses", "/api/BUSINESSES/", "/api/%62usinesses/Batch", "/api/businesses/%62atch"]
+)
+def test_a_start_tells_where_the_operation_is_however_its_path_is_spelled(
+    app: Caller, new_record: NewRecord, path: str
+) -> None:
+    batch = "atch" in path
+    answer = app.http.post(path, json=[new_record()] if batch else new_record())
+    assert answer.status_code == 202
+    assert answer.headers["Location"] == f"/api/businesses/operations/{answer.json()['id']}"
+    assert app.http.get(answer.headers["Location"]).status_code == 200

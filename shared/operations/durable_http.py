@@ -1,0 +1,194 @@
+"""Looks instances up through the HTTP API of the durable extension, which the SDK's client asks for too little.
+
+The client of azure-functions-durable 1.x makes one request where the answer has several pages, cannot say how long a
+page is to be, and always has the input of an instance sent along: megabytes for a large batch. The client of 2.x speaks
+gRPC and has none of these faults: with it, this module goes, and `Operations` gets the client of the SDK itself.
+"""
+
+import functools
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Annotated, Any
+
+import httpx
+from pydantic import AliasGenerator, BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from shared.rest import ApiClient, ApiError, ApiResponse, ClientOptions, Header, Query, get
+
+from .problems import TaskHubError
+from .status import OrchestrationClient, OrchestrationStatus
+
+BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
+"""Nothing was created before this time."""
+
+LARGEST_PAGE = 1_000
+"""Instances: the engine sends no more in one answer, whatever it is asked for."""
+
+_CONTINUATION = "x-ms-continuation-token"
+_TIMEOUT = httpx.Timeout(connect=5.0, read=30.0, write=10.0, pool=10.0)
+_DEADLINE = 60.0
+_CONNECTIONS = 30
+_LARGEST_ANSWER = 100 * 2**20  # outputs always come along, and an input is JSON in a JSON text
+
+
+class RuntimeStatus(Enum):
+    """How an instance stands, in the words of the Durable Task protocol."""
+
+    Running = "Running"
+    Completed = "Completed"
+    ContinuedAsNew = "ContinuedAsNew"
+    Failed = "Failed"
+    Canceled = "Canceled"
+    Terminated = "Terminated"
+    Pending = "Pending"
+    Suspended = "Suspended"
+
+
+class Instance(BaseModel):
+    """What the extension tells of an instance; false if there is none. Times are in whole seconds."""
+
+    model_config = ConfigDict(alias_generator=AliasGenerator(validation_alias=to_camel), hide_input_in_errors=True)
+
+    name: str | None = None
+    instance_id: str | None = None
+    runtime_status: RuntimeStatus = RuntimeStatus.Pending
+    created_time: datetime | None = None
+    last_updated_time: datetime | None = None
+    custom_status: Any = None
+    input_: Annotated[Any, Field(validation_alias="input")] = None
+    output: Any = None
+
+    def __bool__(self) -> bool:
+        return self.created_time is not None
+
+
+class DurableHttpApi(ApiClient):
+    """The part of the extension's HTTP API that is asked here."""
+
+    @get("instances/{instance_id}")
+    async def get_instance(
+        self, instance_id: str, *, show_input: Annotated[bool, Query("showInput")]
+    ) -> ApiResponse[Instance]:
+        """Look an instance up; the engine sends the input unless it is told not to."""
+        ...
+
+    @get("instances?showInput=false")
+    async def list_instances(
+        self,
+        *,
+        top: int,
+        created_from: Annotated[str, Query("createdTimeFrom")],
+        created_to: Annotated[str | None, Query("createdTimeTo")] = None,
+        runtime_status: Annotated[str | None, Query("runtimeStatus")] = None,
+        prefix: Annotated[str | None, Query("instanceIdPrefix")] = None,
+        continuation: Annotated[str | None, Header(_CONTINUATION)] = None,
+    ) -> ApiResponse[list[Instance]]:
+        """List instances by their ids; without `createdTimeFrom`, the engine would send the inputs all the same."""
+        ...
+
+
+class DurableHttpClient:
+    """The SDK's client, but that instances are looked up directly.
+
+    Args:
+        client: Of the SDK.
+        api: Of the same task hub.
+    """
+
+    def __init__(self, client: OrchestrationClient, api: DurableHttpApi) -> None:
+        self.start_new = client.start_new
+        self.raise_event = client.raise_event
+        self.purge_instance_history = client.purge_instance_history
+        self._api = api
+
+    async def get_status(self, instance_id: str, *, show_input: bool = False) -> OrchestrationStatus:
+        """Look an instance up.
+
+        Raises:
+            TaskHubError: The extension does not answer.
+        """
+        try:
+            answer = await self._api.get_instance(instance_id, show_input=show_input)
+            return Instance() if answer.status == httpx.codes.NOT_FOUND else answer.unwrap()
+        except ApiError as error:
+            raise TaskHubError(str(error)) from error
+
+    async def get_status_by(
+        self,
+        created_time_from: datetime | None = None,
+        created_time_to: datetime | None = None,
+        runtime_status: Sequence[RuntimeStatus] | None = None,
+        instance_id_prefix: str | None = None,
+    ) -> list[OrchestrationStatus]:
+        """Find all instances that were created within a time, both ends included, and are otherwise as wanted.
+
+        Raises:
+            TaskHubError: The extension does not answer.
+        """
+        pages = self._pages(LARGEST_PAGE, created_time_from, created_time_to, runtime_status, instance_id_prefix)
+        return [instance async for page in pages for instance in page]
+
+    async def get_first(
+        self,
+        at_most: int,
+        created_time_from: datetime,
+        created_time_to: datetime | None = None,
+        runtime_status: Sequence[RuntimeStatus] | None = None,
+    ) -> list[OrchestrationStatus]:
+        """Find instances as `get_status_by` does, but only so many, the first by their ids.
+
+        Raises:
+            TaskHubError: The extension does not answer.
+        """
+        found: list[OrchestrationStatus] = []
+        async for page in self._pages(at_most, created_time_from, created_time_to, runtime_status, None):
+            found += page
+            if len(found) >= at_most:
+                break
+        return found[:at_most]
+
+    async def _pages(
+        self,
+        top: int,
+        created_from: datetime | None,
+        created_to: datetime | None,
+        runtime_status: Sequence[RuntimeStatus] | None,
+        prefix: str | None,
+    ) -> AsyncIterator[list[Instance]]:
+        """Read page after page; one may have fewer instances than wanted, or none, and yet not be the last."""
+        continuation: str | None = None
+        while continuation != "":
+            try:
+                answer = await self._api.list_instances(
+                    top=top,
+                    created_from=_time(created_from or BEGINNING),
+                    created_to=None if created_to is None else _time(created_to),
+                    runtime_status=",".join(status.value for status in runtime_status or ()) or None,
+                    prefix=prefix,
+                    continuation=continuation,
+                )
+                yield answer.unwrap()
+            except ApiError as error:
+                raise TaskHubError(str(error)) from error
+            continuation = answer.headers.get(_CONTINUATION, "").strip()
+
+
+@functools.lru_cache(maxsize=8)
+def durable_http_api(rpc_base_url: str) -> DurableHttpApi:
+    """The API at a URL that a client binding names; the same each time, so that connections are kept."""
+    return DurableHttpApi(
+        ClientOptions(
+            base_url=rpc_base_url,
+            timeout=_TIMEOUT,
+            deadline=_DEADLINE,
+            limits=httpx.Limits(max_connections=_CONNECTIONS, keepalive_expiry=15.0),
+            trust_env=False,  # the host is on this machine: no proxy is between
+            max_response_size=_LARGEST_ANSWER,
+        )
+    )
+
+
+def _time(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -1,0 +1,140 @@
+"""Lists operations, the latest first, though the engine lists instances by their ids: in windows of creation time.
+
+A window is read as a whole, then the one before it, until a page is full. One with too much in it is narrowed. How far,
+its first instances tell: ids are random, so these are a sample of all, also of their times. How long the next window
+is to be, the one just read tells.
+
+All places between windows are whole seconds, since the engine tells no more of the time of a creation. What was created
+in the same second is ordered by the ids.
+"""
+
+from collections.abc import Awaitable, Iterable, Sequence
+from datetime import datetime, timedelta
+from math import ceil
+from operator import attrgetter
+from typing import Any, Protocol
+
+from .durable_http import LARGEST_PAGE, RuntimeStatus
+from .list_query import ListQuery, Place, place_of
+from .model import Operation, State
+from .status import OrchestrationStatus, describe, is_operation
+
+REQUEST_LIMIT = 8
+"""How often the task hub is asked before a page is answered as it is, full or not."""
+
+_FEWEST = 100  # instances: as many are as soon read as one
+_AIM = 0.7  # of the instances that a request may bring: a window should rather hold too few than too many
+_GROWTH = 4  # times as many instances may the next window have, if one has not filled the page
+_MARGIN = 1.25  # times the length in which as much should be as is missing
+_SECOND = timedelta(seconds=1)
+
+_PENDING, _SUSPENDED, _FAILED = RuntimeStatus.Pending, RuntimeStatus.Suspended, RuntimeStatus.Failed
+_UNDER_WAY = (RuntimeStatus.Running, RuntimeStatus.ContinuedAsNew)
+_REPORTED = (*_UNDER_WAY, RuntimeStatus.Completed)  # an orchestrator reports the end a moment before it ends
+
+RUNTIME_STATUSES: dict[State, tuple[RuntimeStatus, ...]] = {
+    "pending": (_PENDING,),
+    "running": _UNDER_WAY,
+    "deferred": _UNDER_WAY,
+    "suspended": (_SUSPENDED,),
+    "posted": _REPORTED,
+    "rejected": _REPORTED,
+    "gave_up": _REPORTED,
+    "completed": _REPORTED,
+    "cancelled": (*_REPORTED, RuntimeStatus.Terminated, RuntimeStatus.Canceled),
+    "failed": (_FAILED,),
+}
+"""What the engine calls the instances of the operations in a state."""
+
+
+class Instances(Protocol):
+    """The part of `DurableHttpClient` that lists."""
+
+    def get_first(
+        self,
+        at_most: int,
+        created_time_from: datetime,
+        created_time_to: datetime | None = None,
+        runtime_status: Sequence[Any] | None = None,
+    ) -> Awaitable[Sequence[OrchestrationStatus]]:
+        """Find the first so many instances by id of those that were created within a time, both ends included."""
+
+    def get_status_by(
+        self,
+        created_time_from: datetime | None = None,
+        created_time_to: datetime | None = None,
+        runtime_status: Sequence[Any] | None = None,
+    ) -> Awaitable[Iterable[OrchestrationStatus]]:
+        """Find all of them."""
+
+
+async def list_operations(
+    instances: Instances, query: ListQuery, *, now: datetime
+) -> tuple[list[Operation], Place | None]:
+    """List a page of operations.
+
+    What begins meanwhile stands before all that was there, if it is listed at all: who goes from place to place sees
+    nothing twice, and everything that was there at the start, unless it has begun again since then.
+
+    Args:
+        instances: Of the task hub.
+        query: Which operations.
+        now: UTC.
+
+    Returns:
+        At most `query.limit` operations, and the place to go on from; None if there are no more. While there is such a
+        place, a page may be short or empty all the same: looking further would take too long.
+
+    Raises:
+        TaskHubError: The task hub cannot be read.
+    """
+    statuses = None if query.states is None else _runtime_statuses(query.states)
+    begin, end = query.since, query.end
+    at_most, requests = max(_FEWEST, 2 * query.limit), 0
+    found: list[Operation] = []
+    while end is None or begin < end:
+        if requests >= REQUEST_LIMIT and end is not None and end != query.end:
+            return found, Place(end)
+        page = await instances.get_first(at_most, begin, end, statuses)
+        requests += 1
+        if len(page) >= at_most:
+            narrowed = _narrowed(page, end, _AIM * at_most)
+            if narrowed is not None and narrowed > begin:
+                begin = narrowed
+                continue
+            page = list(await instances.get_status_by(begin, end, statuses))  # most are of one second
+        listed = [describe(status) for status in page if is_operation(status)]
+        # The engine counts what was created at the end of a window as within, and so in two windows.
+        matching = [one for one in listed if query.includes(one) and (end is None or place_of(one) < Place(end))]
+        found += sorted(matching, key=place_of, reverse=True)
+        if len(found) > query.limit:
+            return found[: query.limit], place_of(found[query.limit - 1])
+        reach = begin - query.since
+        if page:  # else all that is left is the next window
+            factor = _AIM * at_most / len(page)
+            if matching:
+                factor = min(factor, _MARGIN * (query.limit + 1 - len(found)) / len(matching))
+            length = max((end or now) - begin, _SECOND)
+            reach = min(reach, timedelta(seconds=ceil(length.total_seconds() * factor)))
+        begin, end = begin - reach, begin
+        at_most = min(_GROWTH * at_most, LARGEST_PAGE)
+    return found, None
+
+
+def _runtime_statuses(states: Iterable[State]) -> list[RuntimeStatus]:
+    return sorted({status for state in states for status in RUNTIME_STATUSES[state]}, key=attrgetter("name"))
+
+
+def _narrowed(page: Sequence[OrchestrationStatus], end: datetime | None, aim: float) -> datetime | None:
+    """A beginning for a window of which a page is the first part, since when about so many instances were created."""
+    times = sorted(one.created_time for one in page if one.created_time and (end is None or one.created_time < end))
+    expected = round(aim * _share_up_to(page[-1].instance_id or ""))  # of those in the page
+    return times[-max(1, min(expected, len(times)))].replace(microsecond=0) if times else None
+
+
+def _share_up_to(instance_id: str) -> float:
+    """The share of all ids that are not above this one, as those of operations are random hexadecimal digits."""
+    try:
+        return int(instance_id[:8], 16) / 16**8
+    except ValueError:
+        return 0.0

@@ -1,0 +1,126 @@
+"""Instances are looked up through the durable extension's HTTP API: all of them, and no more of each than is needed."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+
+from shared.operations.durable_http import DurableHttpApi, DurableHttpClient, RuntimeStatus
+from shared.operations.problems import TaskHubError, as_request_error
+from shared.operations.status import is_operation
+from shared.rest import ClientOptions
+
+from .task_hub import TaskHub
+
+URL = "http://127.0.0.1:17071/durabletask/"
+SINCE, UNTIL = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, 3, 4, 5, 600_000, tzinfo=UTC)
+INSTANCE = {
+    "name": "PostBusinessOrchestrator",
+    "instanceId": "abc",
+    "runtimeStatus": "Running",
+    "input": None,
+    "customStatus": {"attempt": 1},
+    "output": None,
+    "createdTime": "2026-01-01T00:00:00Z",
+    "lastUpdatedTime": "2026-01-01T00:00:01Z",
+}
+
+
+def client_of(answer: Callable[[httpx.Request], httpx.Response]) -> DurableHttpClient:
+    """A client of an extension that answers so."""
+    options = ClientOptions(base_url=URL, transport=lambda: httpx.MockTransport(answer))
+    return DurableHttpClient(TaskHub(), DurableHttpApi(options))
+
+
+@pytest.mark.parametrize("show_input", [False, True])
+async def test_a_look_up_says_whether_it_wants_the_input(show_input: bool) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        assert str(request.url) == f"{URL}instances/abc?showInput={str(show_input).lower()}"
+        return httpx.Response(202, json=INSTANCE | {"input": "{}" if show_input else None})
+
+    status = await client_of(answer).get_status("abc", show_input=show_input)
+    assert is_operation(status)
+    assert (status.instance_id, status.runtime_status.name, status.input_) == (
+        "abc",
+        "Running",
+        "{}" if show_input else None,
+    )
+    assert (status.created_time, status.custom_status) == (SINCE, {"attempt": 1})
+
+
+async def test_an_instance_that_is_not_there_is_false() -> None:
+    assert not await client_of(lambda _: httpx.Response(404)).get_status("abc")
+
+
+class Paged:
+    """An extension whose pages are as short as those of Azure's storage may be, and partly empty."""
+
+    def __init__(self, *pages: int) -> None:
+        self.pages = pages
+        self.requests: list[httpx.Request] = []
+
+    def answer(self, request: httpx.Request) -> httpx.Response:
+        number = len(self.requests)
+        assert request.headers.get("x-ms-continuation-token") == (f"t{number}" if number else None)
+        self.requests.append(request)
+        token = f"t{number + 1} " if number + 1 < len(self.pages) else ""
+        instances = [INSTANCE | {"instanceId": f"{number}-{index}"} for index in range(self.pages[number])]
+        return httpx.Response(200, json=instances, headers={"x-ms-continuation-token": token})
+
+
+async def test_all_pages_are_read_though_some_are_empty() -> None:
+    extension = Paged(2, 0, 1, 0)
+    found = await client_of(extension.answer).get_status_by(instance_id_prefix="abc-")
+    assert [status.instance_id for status in found] == ["0-0", "0-1", "2-0"]
+    queries = [dict(request.url.params) for request in extension.requests]
+    expected = {
+        "showInput": "false",
+        "top": "1000",
+        "createdTimeFrom": "2000-01-01T00:00:00.000000Z",  # else the engine would send the inputs
+        "instanceIdPrefix": "abc-",
+    }
+    assert queries == [expected] * 4
+
+
+async def test_no_more_pages_are_read_than_are_wanted() -> None:
+    extension = Paged(2, 0, 3, 9)
+    statuses = [RuntimeStatus.Running, RuntimeStatus.Pending]
+    found = await client_of(extension.answer).get_first(4, SINCE, UNTIL, statuses)
+    assert [status.instance_id for status in found] == ["0-0", "0-1", "2-0", "2-1"]
+    assert dict(extension.requests[2].url.params) == {
+        "showInput": "false",
+        "top": "4",
+        "createdTimeFrom": "2026-01-01T00:00:00.000000Z",
+        "createdTimeTo": "2026-01-02T03:04:05.600000Z",
+        "runtimeStatus": "Running,Pending",
+    }
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.Response(500, json={"Message": "Something went wrong"}),
+        httpx.Response(200, text="<html>"),
+        httpx.Response(200, json={"no": "list", "runtimeStatus": 5}),
+    ],
+)
+async def test_an_extension_that_cannot_answer_makes_a_503(answer: httpx.Response) -> None:
+    client = client_of(lambda _: answer)
+    for asked in (client.get_status("abc"), client.get_status_by()):
+        with pytest.raises(TaskHubError) as raised:
+            await asked
+        refusal = as_request_error(raised.value)
+        assert (refusal.status, "durable state" in str(refusal)) == (503, True)
+
+
+def test_the_sdk_still_keeps_the_url_where_it_is_looked_for() -> None:
+    from azure.durable_functions import DurableOrchestrationClient
+
+    from shared.functions.answers import durable_client
+
+    binding: dict[str, Any] = {"taskHubName": "hub", "creationUrls": {}, "managementUrls": {}, "rpcBaseUrl": URL}
+    client = durable_client(DurableOrchestrationClient(json.dumps(binding)))
+    assert client._api._options().base_url == URL
