@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
 
-from shared.business import NATURAL_KEY, NewBusiness, assigned, example
+from shared.business import NATURAL_KEY, assigned, example
 from shared.delivery.batches import ItemInvalid
 from shared.delivery.records import accepted
 from shared.operations.problems import RequestError
@@ -25,6 +25,7 @@ from shared.operations.requests import (
     read_correction,
     read_operation_id,
 )
+from tests.sandboxed import business
 
 JSON = {"Content-Type": "application/json", "Content-Length": "1"}
 NDJSON = {"Content-Type": "application/x-ndjson", "Content-Length": "1"}
@@ -337,7 +338,7 @@ def test_a_batch_without_a_valid_record_is_refused_even_if_invalid_ones_are_skip
 
 
 def test_a_correction_is_read_as_a_record_is() -> None:
-    assert read_correction(JSON, json.dumps(example(8)).encode()) == NewBusiness.model_validate(example(8))
+    assert read_correction(JSON, json.dumps(example(8)).encode()) == business(8)
     twice = json.dumps(example(8))[:-1] + f', "{NATURAL_KEY}": 1}}'
     with pytest.raises(RequestError, match=NATURAL_KEY):
         read_correction(JSON, twice.encode())

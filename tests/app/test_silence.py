@@ -11,17 +11,18 @@ from pydantic import BaseModel, ValidationError
 
 import shared
 from devhost.testing import RunningHost
-from shared.business import NewBusiness, example
+from shared.business import NewBusiness
 from shared.delivery.attempts import Attempt, parse_outcome
 from shared.delivery.batches import Batch, ItemInvalid, ItemPending, ItemResult, Section, read_results
 from shared.delivery.records import Delivery, Progress
 from shared.operations.status import describe
 from shared.settings import DeliverySettings
+from tests.sandboxed import business
 
 from .task_hub import Status
 
 SECRET = "geheim-4711"
-BUSINESS = NewBusiness.model_validate_json(json.dumps(example(1)))
+BUSINESS = business(1)
 
 
 def models_of(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
