@@ -11,6 +11,7 @@ import pytest
 from pydantic import ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
+from devhost.testing import RunningHost
 from function_app import PostBusiness
 from shared.business import BusinessApi, NewBusiness, Record, assigned, example
 from shared.delivery.batches import Batch, ItemResult
@@ -76,6 +77,12 @@ async def test_a_record_goes_to_the_api_as_it_was_accepted(sent: list[httpx.Requ
     for record in (OLD, {**RECORD, "unknown": None}, {"blank": " ", "nested": {"null": None}}):
         await PostBusiness({"record": record, "idempotency_key": "k"})
         assert json.loads(sent[-1].content) == record
+
+
+def test_numbers_go_all_the_way_with_all_their_digits(host: RunningHost, sent: list[httpx.Request]) -> None:
+    numbers = [2**53 + 1, 2**63 + 1, -(10**300) - 1, 0.1, 119.1, 1e22, 5e-324]
+    host.wait(host.start("PostBusinessOrchestrator", {"record": {"numbers": numbers}}))
+    assert json.loads(sent[-1].content) == {"numbers": numbers}
 
 
 def test_a_record_is_accepted_under_the_names_that_it_has_in_json() -> None:
