@@ -1,6 +1,7 @@
 """The sandbox API as tests use it, and records for it."""
 
 import itertools
+import json
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from shared.business import NATURAL_KEY, Record, example
+from shared.business import NATURAL_KEY, NewBusiness, Record, example
 
 type NewRecord = Callable[[], Record]
 
@@ -41,6 +42,15 @@ def record_maker() -> NewRecord:
     """A function that makes records, none of which there has been before, here or elsewhere."""
     numbers = itertools.count(1 + secrets.randbelow(10**9) * 10**6)
     return lambda: example(next(numbers))
+
+
+def business[M: NewBusiness = NewBusiness](
+    number: int = 1001,
+    model: type[M] = NewBusiness,  # type: ignore[assignment]
+    **added: Any,
+) -> M:
+    """The example as the app reads it: from JSON, where a strict model takes dates and amounts as text."""
+    return model.model_validate_json(json.dumps(example(number) | added))
 
 
 def key_of(record: Record) -> str:

@@ -5,6 +5,7 @@ raw sockets do none of that. All may keep as many connections as are asked for.
 """
 
 import asyncio
+import json
 import os
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -37,7 +38,7 @@ from shared.wiring import client_options
 with warnings.catch_warnings(record=True):  # it would rather have httpx2
     from authlib.integrations.httpx_client import AsyncOAuth2Client
 
-_RECORD = NewBusiness.model_validate(example())
+_RECORD = NewBusiness.model_validate_json(json.dumps(example()))
 _POOL = httpx.Limits(max_connections=100, max_keepalive_connections=100)
 _SCOPE = "api://business/.default"
 

@@ -8,8 +8,12 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator
+from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple, NoReturn
 
+_OUT_OF_RANGE = "expected numbers within the range of a double (RFC 7493)"
+_TOO_PRECISE = "expected a number that a double carries with all its digits (RFC 7493); send others as text"
+_SHORT = 15  # characters: a double carries any number of that many digits
 _BLANK = re.compile(r"[ \t\r\n]*")
 _SEPARATOR = re.compile(r"[ \t\r\n]*([,\]])[ \t\r\n]*")
 
@@ -46,8 +50,8 @@ class JsonReader:
         self._fault: Fault | None = None
         self._decoder = json.JSONDecoder(
             object_pairs_hook=self._object,
-            parse_int=self._number,
-            parse_float=self._number,
+            parse_int=self._integer,
+            parse_float=self._fraction,
             parse_constant=self._constant,
         )
 
@@ -101,17 +105,37 @@ class JsonReader:
             counts = Counter(name for name, _ in pairs)
             repeated = next(name for name, count in counts.items() if count > 1)
             self._note(repeated, "expected once, but it comes more than once in its object")
+        if (fault := self._fault) is not None and not fault.name:
+            holds = (name for name, value in pairs if value is fault or (isinstance(value, list) and fault in value))
+            self._fault = fault._replace(name=next(holds, ""))
         return members
 
-    def _number(self, digits: str) -> None:
-        if math.isinf(float(digits)):
-            self._note("", "expected numbers within the range of a double (RFC 7493)")
+    def _integer(self, digits: str) -> Fault | None:
+        """Integers are kept exactly, all the way, so that only their range is bounded."""
+        return self._note("", _OUT_OF_RANGE) if math.isinf(float(digits)) else None
 
-    def _constant(self, name: str) -> None:
-        self._note("", f"{name} is no JSON number")
+    def _fraction(self, text: str) -> Fault | None:
+        """Whatever reads it, here or later, makes a double of it."""
+        if len(text) <= _SHORT and "e" not in text and "E" not in text:
+            return None
+        double = float(text)
+        if math.isinf(double):
+            return self._note("", _OUT_OF_RANGE)
+        try:
+            carried = Decimal(text) == Decimal(repr(double))
+        except InvalidOperation:  # an exponent of more than 18 digits
+            carried = False
+        return None if carried else self._note("", _TOO_PRECISE)
 
-    def _note(self, name: str, detail: str) -> None:
-        self._fault = self._fault or Fault(name, detail)
+    def _constant(self, name: str) -> Fault | None:
+        return self._note("", f"{name} is no JSON number")
+
+    def _note(self, name: str, detail: str) -> Fault | None:
+        """Note what is wrong, if it is the first; then it stands for the value, until its object is named."""
+        if self._fault is not None:
+            return None
+        self._fault = Fault(name, detail)
+        return self._fault
 
 
 def _skip_blank(text: str, position: int) -> int:

@@ -11,17 +11,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shared.business import Answers, BusinessApi, NewBusiness, assigned, example
+from shared.business import Answers, BusinessApi, assigned, example
 from shared.delivery.attempts import Attempt, post_record
 from shared.delivery.bounds import SINGLE_LIMIT, STATUS_LIMIT, size, stored
 from shared.delivery.outcomes import Deferred, Posted
 from shared.delivery.records import Delivery, Progress, after_attempt
 from shared.rest import ClientOptions
 from shared.settings import DeliverySettings
+from tests.sandboxed import business
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 TOKEN = "eyJ0+oken/with=every~kind_of.character-a-token-may-have=="
-DELIVERY = Delivery.of(NewBusiness.model_validate(example(1)), DeliverySettings())
+DELIVERY = Delivery.of(business(1), DeliverySettings())
 STORED = assigned(7) | example(1)
 
 

@@ -14,6 +14,7 @@ from shared.delivery.bounds import BATCH_LIMIT, ID_LIMIT, size, stored
 from shared.delivery.outcomes import Cancelled, Deferred, GaveUp, Posted, Rejected
 from shared.rest import ProblemDetails
 from shared.settings import DeliverySettings
+from tests.sandboxed import business
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 POSTED = ItemPosted(id="b-1")
@@ -28,10 +29,6 @@ class WithText(NewBusiness):
 
 
 INVALID = ItemInvalid(field="name", detail="Field required")
-
-
-def business(number: int) -> NewBusiness:
-    return NewBusiness.model_validate_json(json.dumps(example(number)))
 
 
 def batch(total: int, **settings: float) -> Batch:
@@ -202,7 +199,7 @@ def test_a_new_batch_is_all_pending() -> None:
 
 @pytest.mark.parametrize("text", ["Acme", "Müller & Söhne", 'the "best"', "株式会社"])
 def test_what_a_batch_takes_in_the_task_hub_is_never_more_than_it_was_refused_for(text: str) -> None:
-    businesses = [WithText.model_validate(example(n) | {"text": text}) for n in range(1, 51)]
+    businesses = [business(n, WithText, text=text) for n in range(1, 51)]
     new = Batch.of(businesses, DeliverySettings())
     reason = "POST https://api.example.com/v1/businesses: 503 Service Unavailable"
     deferred = new.with_results(

@@ -11,6 +11,7 @@ import pytest
 from pydantic import ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
+from devhost.testing import RunningHost
 from function_app import PostBusiness
 from shared.business import BusinessApi, NewBusiness, Record, assigned, example
 from shared.delivery.batches import Batch, ItemResult
@@ -21,6 +22,7 @@ from shared.operations.listing import list_operations
 from shared.operations.resource import Operations
 from shared.rest import ClientOptions, ProblemDetails
 from shared.settings import DeliverySettings
+from tests.sandboxed import business
 
 from .task_hub import RuntimeStatus, Status, TaskHub
 
@@ -70,7 +72,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[httpx.Request]:
 def test_what_callers_send_has_no_id_and_no_unknown_fields() -> None:
     for unwanted in (ASSIGNED, dict.fromkeys(ASSIGNED), {"unknown": "1"}):
         with pytest.raises(ValidationError):
-            NewBusiness.model_validate({**RECORD, **unwanted})
+            business(1, **unwanted)
 
 
 async def test_a_record_goes_to_the_api_as_it_was_accepted(sent: list[httpx.Request]) -> None:
@@ -79,18 +81,24 @@ async def test_a_record_goes_to_the_api_as_it_was_accepted(sent: list[httpx.Requ
         assert json.loads(sent[-1].content) == record
 
 
+def test_numbers_go_all_the_way_with_all_their_digits(host: RunningHost, sent: list[httpx.Request]) -> None:
+    numbers = [2**53 + 1, 2**63 + 1, -(10**300) - 1, 0.1, 119.1, 1e22, 5e-324]
+    host.wait(host.start("PostBusinessOrchestrator", {"record": {"numbers": numbers}}))
+    assert json.loads(sent[-1].content) == {"numbers": numbers}
+
+
 def test_a_record_is_accepted_under_the_names_that_it_has_in_json() -> None:
     sent = {to_camel(name): value for name, value in RECORD.items()} | {"vatNumber": "7"}
     assert accepted(CamelCase.model_validate_json(json.dumps(sent | {"note": None}))) == sent
 
 
 def test_a_new_optional_field_does_not_change_the_fingerprint_of_an_equal_request() -> None:
-    old, new = NewBusiness.model_validate(RECORD), WithNewField.model_validate(RECORD)
+    old, new = business(1), business(1, WithNewField)
     assert fingerprint_of([old]) == fingerprint_of([new])
-    assert fingerprint_of([new]) == fingerprint_of([WithNewField.model_validate({**RECORD, "phone": None})])
-    assert fingerprint_of([new]) != fingerprint_of([WithNewField.model_validate({**RECORD, "phone": "1"})])
+    assert fingerprint_of([new]) == fingerprint_of([business(1, WithNewField, phone=None)])
+    assert fingerprint_of([new]) != fingerprint_of([business(1, WithNewField, phone="1")])
     assert fingerprint_of([old]) != fingerprint_of([old, old])
-    stamped = [fingerprint_of([WithFactory.model_validate(RECORD)]) for _ in range(2)]
+    stamped = [fingerprint_of([business(1, WithFactory)]) for _ in range(2)]
     assert stamped == [fingerprint_of([old])] * 2
 
 
@@ -110,7 +118,7 @@ def hub() -> TaskHub:
     ):
         progress = {"attempt": 1, "outcome": outcome}
         hub.add(Status(operation_id, None, runtime_status, progress, progress), delivery)
-    batch = Batch.of([NewBusiness.model_validate(RECORD)] * 2, DeliverySettings())
+    batch = Batch.of([business(1)] * 2, DeliverySettings())
     rejected = Rejected(status=422, problem=ProblemDetails(title="No"))
     batch = batch.with_results([ItemResult(index=1, result=rejected)])
     document = batch.model_dump(mode="json") | {"items": [{"index": 0, "record": OLD}, {"index": 1, "record": OLD}]}
@@ -136,7 +144,7 @@ async def test_they_are_cancelled(hub: TaskHub) -> None:
     assert hub.events == [("deferred", "Cancel"), ("batch", "Cancel")]
 
 
-@pytest.mark.parametrize("corrected", [None, Delivery.of(NewBusiness.model_validate(RECORD), DeliverySettings())])
+@pytest.mark.parametrize("corrected", [None, Delivery.of(business(1), DeliverySettings())])
 async def test_they_are_retried_as_they_were_or_corrected(hub: TaskHub, corrected: Delivery | None) -> None:
     await Operations(hub).retry("rejected", corrected)
     status = await hub.get_status("rejected", show_input=True)
@@ -146,8 +154,8 @@ async def test_they_are_retried_as_they_were_or_corrected(hub: TaskHub, correcte
 
 
 async def test_the_same_body_under_a_model_with_another_default_is_no_correction(hub: TaskHub) -> None:
-    begun = Delivery.of(NewBusiness.model_validate(RECORD), DeliverySettings())
-    again = Delivery.of(WithNewField.model_validate(RECORD), DeliverySettings())
+    begun = Delivery.of(business(1), DeliverySettings())
+    again = Delivery.of(business(1, WithNewField), DeliverySettings())
     assert again.record != begun.record
     gave_up = {"attempt": 9, "outcome": {"outcome": "gave_up", "reason": "503"}}
     hub.add(Status("gave-up", None, RuntimeStatus.Completed, gave_up, gave_up), begun.model_dump(mode="json"))

@@ -6,16 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.business import NewBusiness, example
+from shared.business import example
 from shared.delivery.outcomes import AttemptOutcome, Cancelled, Deferred, GaveUp, Posted, Rejected
 from shared.delivery.records import Delivery, Progress, after_attempt
 from shared.delivery.retries import retry_delay
 from shared.rest import ProblemDetails
 from shared.settings import DeliverySettings
+from tests.sandboxed import business
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SETTINGS = DeliverySettings()
-DELIVERY = Delivery.of(NewBusiness.model_validate(example(1)), SETTINGS)
+DELIVERY = Delivery.of(business(1), SETTINGS)
 PROBLEM = ProblemDetails(title="No", status=422)
 
 
@@ -81,7 +82,7 @@ def test_what_an_operator_starts_again_under_another_id_is_in_doubt() -> None:
 
 
 def test_a_corrected_record_is_another_one_under_another_key_and_without_doubt() -> None:
-    other = Delivery.of(NewBusiness.model_validate(example(2)), SETTINGS)
+    other = Delivery.of(business(2), SETTINGS)
     corrected = DELIVERY.model_copy(update={"may_be_stored": True, "key": "k"}).corrected(other)
     assert (corrected.record, corrected.may_be_stored) == (other.record, False)
     assert corrected.attempt("x").idempotency_key == "k.1"

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from shared.business import NewBusiness, example
 from shared.delivery.batches import Batch, ItemPosted, ItemResult
 from shared.delivery.bounds import stored
 from shared.delivery.records import Delivery
@@ -16,11 +15,12 @@ from shared.operations.problems import RequestError
 from shared.operations.resource import Operations
 from shared.operations.status import input_of
 from shared.settings import DeliverySettings
+from tests.sandboxed import business
 
 from .task_hub import RuntimeStatus, Status, TaskHub
 
-FIRST = Delivery.of(NewBusiness.model_validate(example(1)), DeliverySettings())
-OTHER = Delivery.of(NewBusiness.model_validate(example(2)), DeliverySettings())
+FIRST = Delivery.of(business(1), DeliverySettings())
+OTHER = Delivery.of(business(2), DeliverySettings())
 POSTED = {"attempt": 2, "outcome": {"outcome": "posted", "id": "b-1", "business": {**FIRST.record, "id": "b-1"}}}
 DEFERRED = {
     "attempt": 1,
@@ -56,7 +56,7 @@ async def test_of_two_requests_at_the_same_instant_the_second_finds_the_first() 
         await operations.start("abc", OTHER)
 
 
-BATCH = Batch.of([NewBusiness.model_validate(example(1))] * 100, DeliverySettings())
+BATCH = Batch.of([business(1)] * 100, DeliverySettings())
 
 
 @pytest.mark.parametrize(("spare", "started"), [(0, True), (-1, False)])

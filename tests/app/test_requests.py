@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
 
-from shared.business import NATURAL_KEY, NewBusiness, assigned, example
+from shared.business import NATURAL_KEY, assigned, example
 from shared.delivery.batches import ItemInvalid
 from shared.delivery.records import accepted
 from shared.operations.problems import RequestError
@@ -27,6 +27,7 @@ from shared.operations.requests import (
     read_operation_id,
     read_preferred_wait,
 )
+from tests.sandboxed import business
 
 JSON = {"Content-Type": "application/json", "Content-Length": "1"}
 NDJSON = {"Content-Type": "application/x-ndjson", "Content-Length": "1"}
@@ -201,7 +202,38 @@ def test_what_is_no_number_or_fits_no_double_spoils_its_own_record_only(field: s
     assert refusal_of(bad).status == 400
     records = read_batch(JSON, b"[" + sample() + b"," + bad + b"," + sample() + b"]", skip_invalid=True, model=Sample)
     assert invalid_indexes(records) == [1]
+    assert records[1].field == field  # type: ignore[union-attr]
     assert "number" in records[1].detail  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "number",
+    ["0.1234567890123456789", "12345678901234567890.12", "1e-400", "1e-99999999999999999999", "0.10000000000000001"],
+)
+@pytest.mark.parametrize("body", ['{"price": %s}', '{"unknown": {"price": %s}}', '{"price": [0.5, %s]}'])
+def test_a_number_with_more_digits_than_a_double_carries_is_refused_and_named(body: str, number: str) -> None:
+    (error,) = errors_of(refusal_of((body % number).encode()))
+    assert error["field"] == "price"
+    assert "a double carries" in error["detail"]
+
+
+def test_of_two_bad_numbers_the_first_is_named() -> None:
+    body = b'{"name": [[NaN]], "count": NaN, "share": 0.1234567890123456789}'
+    assert [error["field"] for error in errors_of(refusal_of(body))] == ["(record)"]
+    body = b'{"name": "a", "count": NaN, "share": 0.1234567890123456789}'
+    assert [error["field"] for error in errors_of(refusal_of(body))] == ["count"]
+
+
+@pytest.mark.parametrize("number", ["119.10", "1e2", "-0.0", "1.7976931348623157e308", "5e-324", "0.1", "1E+2"])
+def test_a_number_that_a_double_carries_is_taken(number: str) -> None:
+    record = read_business(JSON, b'{"name": "a", "share": %s}' % number.encode(), Sample)
+    assert Decimal(repr(record.share)) == Decimal(number)
+
+
+@pytest.mark.parametrize("number", [2**53 + 1, -(2**53) - 1, 2**63 - 1, 2**64 + 1, 10**300 + 1])
+def test_integers_are_kept_exactly_however_large(number: int) -> None:
+    record = read_business(JSON, sample(count=number), Sample)
+    assert json.loads(json.dumps(record.model_dump(mode="json", exclude_none=True)))["count"] == number
 
 
 @pytest.mark.parametrize(
@@ -339,7 +371,7 @@ def test_a_batch_without_a_valid_record_is_refused_even_if_invalid_ones_are_skip
 
 
 def test_a_correction_is_read_as_a_record_is() -> None:
-    assert read_correction(JSON, json.dumps(example(8)).encode()) == NewBusiness.model_validate(example(8))
+    assert read_correction(JSON, json.dumps(example(8)).encode()) == business(8)
     twice = json.dumps(example(8))[:-1] + f', "{NATURAL_KEY}": 1}}'
     with pytest.raises(RequestError, match=NATURAL_KEY):
         read_correction(JSON, twice.encode())

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from dev.adopt import shown_diff
+from dev import adopt
 from tests.docs.markdown import ROOT, read_blocks
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -18,9 +18,18 @@ def test_the_test_that_it_shows_stands_in_the_file_that_it_names() -> None:
     assert block.text in (ROOT / block.file).read_text(encoding="utf-8")
 
 
+@pytest.mark.skipif(not adopt.AS_IT_CAME, reason="shared/business/ describes an API of its own already")
 def test_the_change_that_it_shows_can_be_applied() -> None:
     command = ["git", "apply", "--check", "-"]
-    subprocess.run(command, cwd=ROOT, input=shown_diff(), text=True, check=True)
+    subprocess.run(command, cwd=ROOT, input=adopt.shown_diff(), text=True, check=True)
+
+
+def test_in_a_tree_that_has_been_adapted_there_is_nothing_to_try(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(adopt, "AS_IT_CAME", False)
+    assert adopt.main() == 0
+    assert capsys.readouterr().out == "nothing to try: shared/business/ describes an API of your own already\n"
 
 
 def test_every_module_that_it_runs_exists() -> None:
