@@ -24,8 +24,9 @@ REQUEST_LIMIT = 8
 
 _FEWEST = 100  # instances: as many are as soon read as one
 _AIM = 0.7  # of the instances that a request may bring: a window should rather hold too few than too many
-_GROWTH = 4  # times as many instances may the next window have, if one has not filled the page
-_MARGIN = 1.25  # times the length in which as much should be as is missing
+_FEW = 0.25  # of the instances of a window: where fewer are listed,
+_GROWTH = 4  # the next one may have so many times as many
+_MARGIN = 1.25  # times what is expected
 _SECOND = timedelta(seconds=1)
 
 _PENDING, _SUSPENDED, _FAILED = RuntimeStatus.Pending, RuntimeStatus.Suspended, RuntimeStatus.Failed
@@ -98,9 +99,9 @@ async def list_operations(
         page = await instances.get_first(at_most, begin, end, statuses)
         requests += 1
         if len(page) >= at_most:
-            narrowed = _narrowed(page, end, _AIM * at_most)
-            if narrowed is not None and narrowed > begin:
-                begin = narrowed
+            narrowed, expected = _narrowed(page, begin, end, _AIM * at_most)
+            if narrowed > begin:
+                begin, at_most = narrowed, _room_for(expected, at_most)
                 continue
             page = list(await instances.get_status_by(begin, end, statuses))  # most are of one second
         listed = [describe(status) for status in page if is_operation(status)]
@@ -111,13 +112,15 @@ async def list_operations(
             return found[: query.limit], place_of(found[query.limit - 1])
         reach = begin - query.since
         if page:  # else all that is left is the next window
+            if len(matching) < _FEW * len(page):
+                at_most = min(_GROWTH * at_most, LARGEST_PAGE)
             factor = _AIM * at_most / len(page)
             if matching:
                 factor = min(factor, _MARGIN * (query.limit + 1 - len(found)) / len(matching))
             length = max((end or now) - begin, _SECOND)
             reach = min(reach, timedelta(seconds=ceil(length.total_seconds() * factor)))
+            at_most = _room_for(len(page) * (reach / length), at_most)
         begin, end = begin - reach, begin
-        at_most = min(_GROWTH * at_most, LARGEST_PAGE)
     return found, None
 
 
@@ -125,16 +128,29 @@ def _runtime_statuses(states: Iterable[State]) -> list[RuntimeStatus]:
     return sorted({status for state in states for status in RUNTIME_STATUSES[state]}, key=attrgetter("name"))
 
 
-def _narrowed(page: Sequence[OrchestrationStatus], end: datetime | None, aim: float) -> datetime | None:
-    """A beginning for a window of which a page is the first part, since when about so many instances were created."""
-    times = sorted(one.created_time for one in page if one.created_time and (end is None or one.created_time < end))
-    expected = round(aim * _share_up_to(page[-1].instance_id or ""))  # of those in the page
-    return times[-max(1, min(expected, len(times)))].replace(microsecond=0) if times else None
+def _narrowed(
+    page: Sequence[OrchestrationStatus], begin: datetime, end: datetime | None, aim: float
+) -> tuple[datetime, float]:
+    """A beginning for a window of which a page is the first part, so that it holds about what is aimed at.
+
+    Returns:
+        The beginning, a whole second, and how many instances the narrower window should hold.
+    """
+    times = [one.created_time.replace(microsecond=0) for one in page if one.created_time]
+    times = sorted(time for time in times if end is None or time < end) or [begin]
+    share = _share_up_to(page[-1].instance_id or "")
+    narrowed = times[-max(1, min(round(aim * share), len(times)))]
+    return narrowed, sum(time >= narrowed for time in times) / share
+
+
+def _room_for(expected: float, at_most: int) -> int:
+    """How many instances to ask for where so many are expected."""
+    return min(max(at_most, ceil(_MARGIN * expected)), LARGEST_PAGE)
 
 
 def _share_up_to(instance_id: str) -> float:
     """The share of all ids that are not above this one, as those of operations are random hexadecimal digits."""
     try:
-        return int(instance_id[:8], 16) / 16**8
+        return max(int(instance_id[:8], 16) / 16**8, 0.001)
     except ValueError:
-        return 0.0
+        return 1.0
