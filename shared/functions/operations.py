@@ -28,9 +28,8 @@ async def FindOperations(req: func.HttpRequest, client: df.DurableOrchestrationC
 
     The name stands before `GetBusiness`, whose route `businesses/{id}` would take these requests on Azure otherwise.
     """
-    now = datetime.now(UTC)
-    query = ListQuery.read(req.params, now)
-    found, place = await list_operations(durable_client(client), query, now=now)
+    query = ListQuery.read(req.params, datetime.now(UTC))
+    found, place = await list_operations(durable_client(client), query)
     following = None if place is None else query.link(urlsplit(req.url).path, place)
     return json_response(OperationPage(operations=found, next=following))
 
