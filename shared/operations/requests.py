@@ -66,7 +66,7 @@ def read_business[M: BaseModel = NewBusiness](
     if not isinstance(record, _Errors):
         return record
     fields = printable(", ".join(error["field"] for error in record.first))
-    detail = f"not a valid business record, see {fields}"
+    detail = f"not a valid record, see {fields}"
     raise RequestError(400, "Invalid record", detail, errors=record.first, errors_total=record.total)
 
 

@@ -95,6 +95,7 @@ def test_every_bad_field_is_named_in_one_answer() -> None:
     assert refusal.status == 400
     assert [error["field"] for error in errors_of(refusal)] == ["name", "count", "kind", "part.count", "phone"]
     assert refusal.problem.model_dump()["errors_total"] == 5
+    assert str(refusal) == "not a valid record, see name, count, kind, part.count, phone"
 
 
 def test_the_id_is_not_the_callers_to_choose() -> None:
