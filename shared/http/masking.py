@@ -45,6 +45,10 @@ class Secrets:
         plain = _plain(text)
         return text if plain == text or (shown := self._masked(plain, cut=cut)) == plain else shown
 
+    def masked_text(self, text: str) -> str:
+        """The same for a string, of which nothing is cut off; lone surrogates come out escaped."""
+        return self.masked(text.encode("utf-8", "backslashreplace")).decode("utf-8", "replace")
+
     def _masked(self, text: bytes, *, cut: bool) -> bytes:
         # The longest comes first: one may be the beginning of another.
         for credential in sorted(self._known, key=len, reverse=True):
@@ -69,7 +73,7 @@ def _plain(text: bytes) -> bytes:
 def _unescaped(escape: re.Match[bytes]) -> bytes:
     *hexadecimal, decimal = escape.groups()
     code = int(decimal) if decimal else int(next(filter(None, hexadecimal)), 16)
-    return bytes([code]) if code < 0x80 and chr(code).isalnum() else escape[0]  # noqa: PLR2004
+    return bytes([code]) if code < 0x80 and chr(code).isalnum() else escape[0]
 
 
 @functools.lru_cache(maxsize=16)

@@ -149,7 +149,7 @@ class Exchange:
 
     def _failure(self, error: httpx.TransportError) -> ApiTransportError:
         told = _told(error)
-        reason = self._credentials.masked(told.encode("utf-8", "backslashreplace")).decode()
+        reason = self._credentials.masked_text(told)
         kind = ApiTimeoutError if isinstance(error, httpx.TimeoutException) else ApiTransportError
         failure = kind(
             reason,
