@@ -11,7 +11,7 @@ _LONGEST_FORM = 32  # bytes that one character takes in the longest of the forms
 _ESCAPE = re.compile(  # of a letter or a digit, which nobody has to escape
     rb"\\{1,4}u00(3[0-9]|[46][1-9a-fA-F]|[57][0-9aA])"
     rb"|%(?:25){0,2}(3[0-9]|[46][1-9a-fA-F]|[57][0-9aA])"
-    rb"|(?:&(?:amp;)?|\\{1,4}u0026)#(?:[xX]0{0,4}(3[0-9]|[46][1-9a-fA-F]|[57][0-9aA])|0{0,4}([0-9]{2,3}));"
+    rb"|(?:&|\\{1,4}u0026)#(?:[xX]0{0,4}(3[0-9]|[46][1-9a-fA-F]|[57][0-9aA])|0{0,4}([0-9]{2,3}));"
 )
 
 
@@ -107,4 +107,4 @@ def _escaped(character: int) -> bytes:
     code = b"".join(b"[%s%s]" % (digit, digit.upper()) for digit in map(str.encode, f"{character:02x}"))
     names = [name.encode() for name, meant in html5.items() if meant == chr(character) and name.endswith(";")]
     numbers = [b"#0{0,4}%d;" % character, b"#[xX]0{0,4}%s;" % code]
-    return rb"\\{1,4}u00%s|%%(?:25){0,2}%s|(?:&(?:amp;)?|\\{1,4}u0026)(?:%s)" % (code, code, b"|".join(numbers + names))
+    return rb"\\{1,4}u00%s|%%(?:25){0,2}%s|(?:&|\\{1,4}u0026)(?:%s)" % (code, code, b"|".join(numbers + names))
