@@ -131,7 +131,7 @@ class Exchange:
         limit = self._limit if response.is_success else min(self._limit, BODY_LIMIT)
         size = 0
         try:
-            async for piece in _pieces(response):
+            async for piece in _pieces(response, limit):
                 self._body.append(piece[: limit - size])
                 size += len(piece)
                 if size > limit:
@@ -149,7 +149,7 @@ class Exchange:
 
     def _failure(self, error: httpx.TransportError) -> ApiTransportError:
         told = _told(error)
-        reason = self._credentials.masked(told.encode("utf-8", "backslashreplace")).decode()
+        reason = self._credentials.masked_text(told)
         kind = ApiTimeoutError if isinstance(error, httpx.TimeoutException) else ApiTransportError
         failure = kind(
             reason,
@@ -173,12 +173,12 @@ def _told(error: httpx.TransportError) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _pieces(response: httpx.Response) -> AsyncIterable[bytes]:
+def _pieces(response: httpx.Response, limit: int) -> AsyncIterable[bytes]:
     """The decompressed body."""
     stream = response.stream
     if response.is_stream_consumed or not isinstance(stream, AsyncIterable):
         return response.aiter_bytes()  # read by an `auth` that did not say so; httpx has decompressed it
-    return decompressed(stream, response.headers)
+    return decompressed(stream, response.headers, limit=limit)
 
 
 def masked(url: httpx.URL) -> str:
