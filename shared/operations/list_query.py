@@ -116,7 +116,7 @@ class ListQuery:
 
 
 class _Cursor(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, strict=True)
 
     at: datetime
     id: str
