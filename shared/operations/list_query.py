@@ -76,9 +76,7 @@ class ListQuery:
         until = _read_time(parameters, "until")
         since = _read_time(parameters, "since")
         if since is None:
-            since = (until or now).replace(microsecond=0) - min(
-                RECENT, (until or now) - datetime.min.replace(tzinfo=UTC)
-            )
+            since = max(until or now, BEGINNING + RECENT).replace(microsecond=0) - RECENT
         elif until is not None and since >= until:
             raise bad_parameter("until", "a time after since")
         return cls(

@@ -28,6 +28,7 @@ def cursor(value: object) -> str:
 def test_without_parameters_all_of_the_last_day_is_listed() -> None:
     assert read() == ListQuery(since=NOON - RECENT, limit=DEFAULT_LIMIT)
     assert read(until="2020-02-02T00:00:00Z").since == datetime(2020, 2, 1, tzinfo=UTC)
+    assert read(until="0001-01-01T00:00:00Z").since == datetime(2000, 1, 1, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
