@@ -1,6 +1,7 @@
 """Reads what callers send; whatever is wrong with it is refused in one answer that says where and what."""
 
 import hashlib
+import math
 import re
 import uuid
 from collections.abc import Iterator, Mapping
@@ -17,7 +18,7 @@ from shared.http.printable import printable
 
 from .bodies import JSON, NDJSON, has_body, read_text
 from .problems import RequestError, bad_parameter
-from .strict_json import Fault, JsonReader, MalformedError, Value
+from .strict_json import NUMBER, Fault, JsonReader, MalformedError, Value
 
 MAX_BODY_BYTES = 256 * 1024
 MAX_BATCH_BYTES = 10 * 1000 * 1000
@@ -176,17 +177,22 @@ def read_preferred_wait(prefer: str | None) -> float:
     return 0.0
 
 
+def read_parameter(query: Mapping[str, str], name: str) -> str | None:
+    """Read a parameter of the query string; None if it is absent or empty, since the Functions host drops empty ones.
+
+    The values of a parameter that is repeated come separated by commas.
+    """
+    return query.get(name) or None
+
+
 def read_number(query: Mapping[str, str], name: str, default: float, lowest: float, highest: float) -> float:
-    """Read a number from the query string.
+    """Read a number, as JSON writes it, from the query string.
 
     Raises:
         RequestError: 400, it is none, or out of its bounds.
     """
-    text = query.get(name)
-    try:
-        value = default if text is None else float(text)
-    except ValueError:
-        value = float("nan")
+    text = read_parameter(query, name)
+    value = default if text is None else float(text) if NUMBER.fullmatch(text) else math.nan
     if not lowest <= value <= highest:
         raise bad_parameter(name, f"a number from {lowest:g} to {highest:g}")
     return value
@@ -198,7 +204,7 @@ def read_page(query: Mapping[str, str]) -> int:
     Raises:
         RequestError: 400, it is not a whole number above 0.
     """
-    text = query.get("page", "1")
+    text = read_parameter(query, "page") or "1"
     if not (text.isascii() and text.isdigit() and 1 <= len(text) <= 9 and int(text)):
         raise bad_parameter("page", "a whole number from 1")
     return int(text)
@@ -221,7 +227,7 @@ def read_flag(query: Mapping[str, str], name: str) -> bool:
     Raises:
         RequestError: 400, it is neither.
     """
-    text = query.get(name, "false").lower()
+    text = (read_parameter(query, name) or "false").lower()
     if text not in {"true", "false"}:
         raise bad_parameter(name, "true or false")
     return text == "true"

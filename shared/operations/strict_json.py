@@ -11,6 +11,9 @@ from collections.abc import Iterator
 from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple, NoReturn
 
+NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+"""A number as JSON writes it (RFC 8259, section 6)."""
+
 _OUT_OF_RANGE = "expected numbers within the range of a double (RFC 7493)"
 _TOO_PRECISE = "expected a number that a double carries with all its digits (RFC 7493); send others as text"
 _SHORT = 15  # characters: a double carries any number of that many digits

@@ -24,7 +24,10 @@ from shared.operations.requests import (
     read_batch,
     read_business,
     read_correction,
+    read_flag,
+    read_number,
     read_operation_id,
+    read_page,
     read_preferred_wait,
 )
 from tests.sandboxed import business
@@ -387,6 +390,28 @@ def test_a_correction_that_was_lost_on_its_way_is_not_taken_for_none(sign: dict[
     with pytest.raises(RequestError) as raised:
         read_correction(sign, b"")
     assert raised.value.status == 411
+
+
+@pytest.mark.parametrize("query", [{}, {"x": ""}])
+def test_an_empty_parameter_is_as_an_absent_one(query: dict[str, str]) -> None:
+    assert (read_flag(query, "x"), read_number(query, "x", 7, 0, 10)) == (False, 7)
+    assert read_page({name.replace("x", "page"): text for name, text in query.items()}) == 1
+
+
+@pytest.mark.parametrize("text", ["1_0", " 1", "1 ", "+1", ".5", "5.", "nan", "inf", "1,1", "\u0661", "x", "-1", "11"])
+def test_a_parameter_that_is_no_number_is_refused(text: str) -> None:
+    with pytest.raises(RequestError, match="a number from 0 to 10 in the query parameter x"):
+        read_number({"x": text}, "x", 0, 0, 10)
+
+
+@pytest.mark.parametrize(("text", "number"), [("0", 0), ("2.5", 2.5), ("1e-3", 0.001), ("10", 10)])
+def test_a_parameter_is_a_number_as_json_writes_it(text: str, number: float) -> None:
+    assert read_number({"x": text}, "x", 0, 0, 10) == number
+
+
+def test_a_flag_that_is_repeated_is_refused() -> None:
+    with pytest.raises(RequestError, match="true or false in the query parameter x"):
+        read_flag({"x": "true,true"}, "x")
 
 
 def test_without_a_key_every_operation_has_an_id_of_its_own() -> None:
