@@ -260,6 +260,35 @@ def test_a_member_that_comes_twice_is_refused_by_its_name_at_any_depth(body: byt
         ]
 
 
+@pytest.mark.parametrize(
+    ("text", "got"),
+    [
+        ("null", "null"),
+        ("true", "true"),
+        ("false", "false"),
+        ("-1.5", "a number"),
+        ('"text"', "a string"),
+        ("[{}]", "an array"),
+    ],
+)
+def test_a_record_of_another_type_is_refused_with_what_was_expected_and_what_came(text: str, got: str) -> None:
+    told = {"field": "(record)", "detail": f"expected an object, got {got}"}
+    assert errors_of(refusal_of(text.encode())) == [told]
+    assert errors_of(batch_refusal_of(b"[%s, %s]" % (sample(), text.encode()))) == [{"index": 1, **told}]
+    assert errors_of(batch_refusal_of(b"%s\n%s" % (sample(), text.encode()), NDJSON)) == [
+        {"index": 1, "line": 2, **told}
+    ]
+
+
+def test_errors_in_lines_name_the_physical_line_and_blank_ones_count() -> None:
+    body = b"\xef\xbb\xbf\n" + sample() + b"\r\n \t\r\n\rnull\n\n{}\n" + b'{"name": }' + b'\n{"name": "\xff"}'
+    told = [(error["index"], error["line"], error["field"]) for error in errors_of(batch_refusal_of(body, NDJSON))]
+    assert told == [(1, 5, "(record)"), (2, 7, "name"), (3, 8, "(record)"), (4, 9, "(record)")]
+    assert errors_of(batch_refusal_of(body, NDJSON))[2]["detail"].endswith("at line 8 column 10")
+    records = read_batch(NDJSON, body, skip_invalid=True, model=Sample)
+    assert [record.line for record in records if isinstance(record, ItemInvalid)] == [5, 7, 8, 9]
+
+
 def test_a_lone_surrogate_spoils_its_own_record_only() -> None:
     body = b"[" + sample() + b', {"name": "\\ud800"}, {"name": "\\ud83d\\ude00"}]'
     records = read_batch(JSON, body, skip_invalid=True, model=Sample)
