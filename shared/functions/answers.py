@@ -68,7 +68,7 @@ async def started(
             status = 201 if operation.state == "posted" else 200
     if isinstance(delivery, Batch):
         skipped = [
-            Skipped(index=index, field=result.field, detail=result.detail)
+            Skipped(index=index, line=result.line, field=result.field, detail=result.detail)
             for index, result in enumerate(delivery.results)
             if isinstance(result, ItemInvalid)
         ]

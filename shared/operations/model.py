@@ -28,11 +28,16 @@ _POLL_SECONDS = 1.0
 
 
 class Skipped(BaseModel):
-    """A record of a batch that is not valid: its index, from 0, and the first of its errors."""
+    """A record of a batch that is not valid: its index, from 0, and the first of its errors.
+
+    Attributes:
+        line: The physical line on which the record begins, from 1; None if it was sent in a JSON array.
+    """
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
     index: int
+    line: int | None = None
     field: str
     detail: str
 

@@ -70,6 +70,7 @@ _REFUSAL = {
                 "type": "object",
                 "properties": {
                     "index": {"type": "integer", "minimum": 0},
+                    "line": {"type": "integer", "minimum": 1, "description": "Physical line, if the body has such"},
                     "field": {"type": "string"},
                     "detail": {"type": "string"},
                 },

@@ -79,6 +79,14 @@ def test_a_member_that_comes_twice_is_named_with_the_index_of_its_record(app: Ca
         assert [(error["index"], error["field"]) for error in refused.json()["errors"]] == [(1, NATURAL_KEY)]
 
 
+def test_an_error_in_lines_names_the_physical_line_and_what_was_expected(app: Caller) -> None:
+    headers = {"Content-Type": "application/x-ndjson"}
+    refused = app.http.post("/api/businesses/batch", content=f"\n{TEXT}\r\n\r\nnull", headers=headers)
+    assert_refused(refused, 400)
+    told = {"index": 1, "line": 4, "field": "(record)", "detail": "expected an object, got null"}
+    assert refused.json()["errors"] == [told]
+
+
 @pytest.mark.parametrize("value", [True, {}, []])
 def test_a_value_of_another_type_is_refused_and_named(app: Caller, value: object) -> None:
     refused = app.http.post("/api/businesses", json={**VALID, NATURAL_KEY: value})

@@ -84,9 +84,10 @@ def test_the_same_records_in_other_places_are_another_batch(app: Caller, new_rec
 def test_a_byte_order_mark_is_ignored_and_a_bad_line_spoils_no_other(app: Caller, new_record: NewRecord) -> None:
     lines = [json.dumps(new_record()).encode(), b'{"name": ', b'{"\xff": 1}', json.dumps(new_record()).encode()]
     headers = {"Content-Type": "application/x-ndjson", "Prefer": "wait=60"}
-    content = codecs.BOM_UTF8 + b"\n".join(lines)
+    content = codecs.BOM_UTF8 + b"\n\n".join(lines)
     ended = app.http.post("/api/businesses/batch?skip_invalid=true", content=content, headers=headers).json()
-    assert [one["index"] for one in ended["skipped"]] == [1, 2]
+    assert [(one["index"], one["line"]) for one in ended["skipped"]] == [(1, 3), (2, 5)]
+    assert [item["result"].get("line") for item in app.results(ended["id"])] == [None, 3, 5, None]
     assert [item["result"]["outcome"] for item in app.results(ended["id"])] == [
         "posted",
         "invalid",

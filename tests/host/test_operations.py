@@ -143,12 +143,27 @@ def test_the_list_of_operations_is_answered_by_the_list(app: Caller) -> None:
         {"cursor": "x"},
         {"cursor": "e30"},
         {"warning": "perhaps"},
+        {"limit": ["5", "5"]},
+        {"warning": ["true", "true"]},
     ],
 )
-def test_a_bad_query_is_a_400_that_names_the_parameter(app: Caller, query: dict[str, str]) -> None:
+def test_a_bad_query_is_a_400_that_names_the_parameter(app: Caller, query: dict[str, Any]) -> None:
     refused = app.http.get("/api/businesses/operations", params=query)
     assert refused.status_code == 400
     assert next(iter(query)) in refused.json()["detail"]
+
+
+def test_empty_parameters_are_as_absent_ones(app: Caller) -> None:
+    query = "state=&since=&until=&warning=&may_be_stored=&limit=&cursor="
+    assert app.http.get(f"/api/businesses/operations?{query}").status_code == 200
+    assert app.http.get("/api/businesses/operations/unknown?wait=").status_code == 404
+    assert app.http.get("/api/businesses/operations/unknown/results?page=&warning=&may_be_stored=").status_code == 404
+    assert app.http.post("/api/businesses/operations/unknown/retry?not_stored=").status_code == 404
+    for skip_invalid in ("", "skip_invalid=", "skip_invalid&skip_invalid=false"):
+        refused = app.http.post(f"/api/businesses/batch?{skip_invalid}", json=[{}])
+        assert (refused.status_code, refused.json()["title"]) == (400, "Invalid batch")
+    twice = app.http.post("/api/businesses/batch?skip_invalid=true&skip_invalid=true", json=[{}])
+    assert "skip_invalid" in twice.json()["detail"]
 
 
 def test_an_operation_that_is_not_there_is_a_404_with_problem_details(app: Caller) -> None:
