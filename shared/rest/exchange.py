@@ -114,12 +114,16 @@ class Exchange:
     async def _send(self, request: httpx.Request) -> httpx.Response:
         self._sent, self._response, self._body = True, None, []
         try:
-            self._response = await self._transport.handle_async_request(request)
+            response = await self._transport.handle_async_request(request)
         except httpx.TransportError as error:
             self._credentials.learn(request)
             raise self._failure(error)  # noqa: B904 - it has its cause
         self._credentials.learn(request)  # only now: a transport adds those for a proxy
-        return self._response
+        if response.status_code < httpx.codes.CONTINUE:
+            await response.aclose()
+            raise self._failure(httpx.RemoteProtocolError(f"the answer has the status {response.status_code:03}"))
+        self._response = response
+        return response
 
     async def _drain(self, response: httpx.Response) -> None:
         """Read a body that nobody wants, so that the connection can be used again; one that takes long is left."""
