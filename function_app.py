@@ -49,15 +49,18 @@ async def StartPostBusiness(req: func.HttpRequest, client: df.DurableOrchestrati
 def PostBusinessOrchestrator(context: df.DurableOrchestrationContext) -> Generator[Any, Any, dict[str, Any]]:
     """Have one record posted; sleep on durable timers while that is deferred; give up at the deadline."""
     delivery = Delivery.model_validate(context.get_input())
-    attempt = stored(delivery.attempt(context.instance_id))
     started_at, progress = context.current_utc_datetime, delivery.begun(context.instance_id)
     cancel = context.wait_for_external_event(CANCEL)
     show(context, stored(progress))
     while True:
-        posting = context.call_activity("PostBusiness", attempt)
+        posting = context.call_activity("PostBusiness", stored(delivery.attempt(context.instance_id)))
         cancelled = yield from cancelled_during(context, posting, cancel, progress)
+        outcome = yield from attempted(posting)
+        if delivery.needs_another_key(outcome, progress) and not cancelled:
+            delivery = delivery.renewed()
+            continue
         progress = after_attempt(
-            (yield from attempted(posting)),
+            outcome,
             delivery,
             progress,
             started_at=started_at,

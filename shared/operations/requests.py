@@ -101,7 +101,7 @@ def read_batch[M: BaseModel = NewBusiness](
 
     Raises:
         RequestError: 411, 413, 415, or 400 with `errors`: `{"index": …, "field": …, "detail": …}`, the index from 0, at
-            most `MAX_ERRORS`, and `errors_total`. Of lines, `line` is the physical one on which the record begins, from 1.
+            most `MAX_ERRORS`, and `errors_total`. Of lines, `line` is the physical one where the record begins, from 1.
     """
     kind, text = read_text(headers, body, JSON, NDJSON, limit=MAX_BATCH_BYTES)
     records: list[M | ItemInvalid] = []

@@ -44,6 +44,20 @@ def test_a_rejected_record_is_corrected_and_posted_under_the_same_operation(
     assert posted["outcome"]["business"].items() >= record.items()
 
 
+def test_a_refusal_that_the_api_remembers_by_its_key_is_not_the_last_word(
+    app: Caller, sandbox: Sandbox, new_record: NewRecord
+) -> None:
+    record = new_record()
+    sandbox.disturb(records={key_of(record): [REFUSED, REFUSED]})
+    before = sandbox.stats()
+    operation_id = app.start(record)
+    assert app.end(operation_id)["state"] == "rejected"
+    assert app.http.post(f"/api/businesses/operations/{operation_id}/retry").status_code == 202
+    assert app.end(operation_id)["state"] == "posted"
+    after = sandbox.stats()
+    assert (after["posts"] - before["posts"], after["stored"] - before["stored"]) == (3, 1)
+
+
 def test_operations_are_listed_by_state_and_time_the_latest_first(
     app: Caller, sandbox: Sandbox, new_record: NewRecord
 ) -> None:
