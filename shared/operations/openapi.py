@@ -130,6 +130,11 @@ def _paths() -> dict[str, Any]:
     record = {"application/json": {"schema": _schema("NewBusiness")}}
     records = {"type": "array", "items": _schema("NewBusiness"), "minItems": 1, "maxItems": MAX_RECORDS}
     lines = {"type": "string", "description": "One record a line", "examples": [json.dumps(_EXAMPLE) + "\n"]}
+    rows = {
+        "type": "string",
+        "description": "A header row with the names of members, then one record a row (RFC 4180); empty cells are none",
+        "examples": [f"{','.join(_EXAMPLE)}\n{','.join(map(str, _EXAMPLE.values()))}\n"],
+    }
     state = {"type": "string", "enum": list(get_args(State.__value__))}
     return {
         "/businesses": {
@@ -157,7 +162,11 @@ def _paths() -> dict[str, Any]:
                 ],
                 "requestBody": {
                     "required": True,
-                    "content": {"application/json": {"schema": records}, "application/x-ndjson": {"schema": lines}},
+                    "content": {
+                        "application/json": {"schema": records},
+                        "application/x-ndjson": {"schema": lines},
+                        "text/csv": {"schema": rows},
+                    },
                 },
                 "responses": starts,
             }
