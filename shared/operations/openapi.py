@@ -18,6 +18,7 @@ from .requests import MAX_ERRORS, MAX_IDEMPOTENCY_KEY_LENGTH, MAX_WAIT_SECONDS
 _REF = "#/components/schemas/{model}"
 _RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer", "minimum": 0}, "description": "Seconds"}}
 _ETAG = {"ETag": {"schema": {"type": "string"}}}
+_LOCATION = {"Location": {"schema": {"type": "string"}, "description": "The path of the operation"}}
 
 _ID = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
 _PAGE = {"name": "page", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 999_999_999}}
@@ -120,7 +121,7 @@ def document(server_url: str) -> dict[str, Any]:
 
 
 def _paths() -> dict[str, Any]:
-    operation, started = _content("Operation"), {"Location": {"schema": {"type": "string"}}, **_ETAG, **_RETRY_AFTER}
+    operation, started = _content("Operation"), {**_LOCATION, **_ETAG, **_RETRY_AFTER}
     applied = {"Preference-Applied": {"schema": {"type": "string"}}}
     starts = {
         "200": _answer("It has ended in time, but not as posted", operation, {**started, **applied}),
@@ -240,7 +241,7 @@ def _paths() -> dict[str, Any]:
                 "summary": "Ask that nothing more be sent",
                 "parameters": [_ID],
                 "responses": {
-                    "202": _answer("It is seen to be cancelled", operation, {**_ETAG, **_RETRY_AFTER}),
+                    "202": _answer("It is seen to be cancelled", operation, started),
                     **_problems(404, 409, 503),
                 },
             }
@@ -252,7 +253,7 @@ def _paths() -> dict[str, Any]:
                 "parameters": [_ID, _NOT_STORED],
                 "requestBody": {"required": False, "content": record},
                 "responses": {
-                    "202": _answer("Started again", operation, {**_ETAG, **_RETRY_AFTER}),
+                    "202": _answer("Started again", operation, started),
                     **_problems(400, 404, 409, 411, 413, 415, 503),
                 },
             }
