@@ -3,7 +3,7 @@
 import functools
 import logging
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from http import HTTPStatus
 
 import azure.durable_functions as df
@@ -15,7 +15,7 @@ from shared.delivery.records import Delivery
 from shared.operations import requests
 from shared.operations.durable_http import DurableHttpClient, durable_http_api
 from shared.operations.links import Links
-from shared.operations.model import Operation, Skipped
+from shared.operations.model import Operation, Skipped, Validation
 from shared.operations.problems import ANSWERABLE, as_request_error
 from shared.operations.resource import Operations
 from shared.rest import ProblemDetails
@@ -65,14 +65,31 @@ async def started(
         if operation.finished:
             status = 201 if operation.state == "posted" else 200
     if isinstance(delivery, Batch):
-        skipped = [
-            Skipped(index=index, line=result.line, field=result.field, detail=result.detail)
-            for index, result in enumerate(delivery.results)
-            if isinstance(result, ItemInvalid)
-        ]
+        skipped = _skipped(delivery.results)
         operation.skipped = skipped[: requests.MAX_ERRORS] or None
         operation.skipped_total = len(skipped) or None
     return operation_response(operation, links, status, located=True, Preference_Applied=applied)
+
+
+def validated(req: func.HttpRequest, records: Sequence[BaseModel]) -> func.HttpResponse:
+    """Tell what a start with these records would take, without starting anything."""
+    requests.read_operation_id(req.headers.get("Idempotency-Key"))
+    skipped = _skipped(records)
+    return json_response(
+        Validation(
+            valid=len(records) - len(skipped),
+            skipped=skipped[: requests.MAX_ERRORS] or None,
+            skipped_total=len(skipped) or None,
+        )
+    )
+
+
+def _skipped(results: Iterable[BaseModel]) -> list[Skipped]:
+    return [
+        Skipped(index=index, line=result.line, field=result.field, detail=result.detail)
+        for index, result in enumerate(results)
+        if isinstance(result, ItemInvalid)
+    ]
 
 
 def json_response(content: BaseModel, status: int = 200, **headers: str | None) -> func.HttpResponse:

@@ -42,6 +42,22 @@ class Skipped(BaseModel):
     detail: str
 
 
+class Validation(BaseModel):
+    """What a start would take, if it were one.
+
+    Attributes:
+        valid: How many records would be sent.
+        skipped: Of a batch, the first hundred of the records that would be left out.
+        skipped_total: How many would be left out; None if none would.
+    """
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    valid: int
+    skipped: list[Skipped] | None = None
+    skipped_total: int | None = None
+
+
 class Operation(BaseModel):
     """The delivery of one record or of a batch.
 

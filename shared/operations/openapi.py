@@ -12,7 +12,7 @@ from shared.delivery.batches import MAX_RECORDS
 from shared.rest import ProblemDetails
 
 from .list_query import DEFAULT_LIMIT, MAX_LIMIT, RECENT
-from .model import Operation, OperationPage, ResultPage, State
+from .model import Operation, OperationPage, ResultPage, State, Validation
 from .requests import MAX_ERRORS, MAX_IDEMPOTENCY_KEY_LENGTH, MAX_WAIT_SECONDS
 
 _REF = "#/components/schemas/{model}"
@@ -50,6 +50,12 @@ _IN_DOUBT = {
     "name": "may_be_stored",
     "in": "query",
     "description": "Only what was not posted, and what the API may have all the same",
+    "schema": {"type": "boolean", "default": False},
+}
+_VALIDATE_ONLY = {
+    "name": "validate_only",
+    "in": "query",
+    "description": "Start nothing: tell what a start would take, or refuse",
     "schema": {"type": "boolean", "default": False},
 }
 _NOT_STORED = {
@@ -91,7 +97,7 @@ def document(server_url: str) -> dict[str, Any]:
     Args:
         server_url: What the paths are relative to, such as `/api`.
     """
-    answered = (Business, Operation, OperationPage, ResultPage, ProblemDetails)
+    answered = (Business, Operation, OperationPage, ResultPage, Validation, ProblemDetails)
     _, definitions = models_json_schema(
         [(NewBusiness, "validation"), *((model, "serialization") for model in answered)], ref_template=_REF
     )
@@ -124,7 +130,11 @@ def _paths() -> dict[str, Any]:
     operation, started = _content("Operation"), {**_LOCATION, **_ETAG, **_RETRY_AFTER}
     applied = {"Preference-Applied": {"schema": {"type": "string"}}}
     starts = {
-        "200": _answer("It has ended in time, but not as posted", operation, {**started, **applied}),
+        "200": _answer(
+            "It has ended in time, but not as posted; or what would be taken, if nothing was to be started",
+            {"application/json": {"schema": {"anyOf": [_schema("Operation"), _schema("Validation")]}}},
+            {**started, **applied},
+        ),
         "202": _answer("Started, or found", operation, {**started, **applied}),
         **_problems(400, 411, 413, 415, 422, 503),
     }
@@ -142,7 +152,7 @@ def _paths() -> dict[str, Any]:
             "post": {
                 "operationId": "StartPostBusiness",
                 "summary": "Take one record in, and post it until the API has it",
-                "parameters": [_KEY, _PREFER],
+                "parameters": [_KEY, _PREFER, _VALIDATE_ONLY],
                 "requestBody": {"required": True, "content": record},
                 "responses": {"201": _answer("Posted in time", operation, {**started, **applied}), **starts},
             }
@@ -160,6 +170,7 @@ def _paths() -> dict[str, Any]:
                         "description": "Skip invalid records; their results say why",
                         "schema": {"type": "boolean", "default": False},
                     },
+                    _VALIDATE_ONLY,
                 ],
                 "requestBody": {
                     "required": True,
