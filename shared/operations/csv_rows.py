@@ -10,9 +10,11 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from functools import cache
 from itertools import islice
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, TypeAliasType, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -24,13 +26,13 @@ from .strict_json import NUMBER, Fault, JsonReader, Value
 csv.field_size_limit(2**31 - 1)  # of the process, which reads CSV here only: the body is bounded before, records after
 
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
-_WRITTEN = frozenset({"string", "integer", "number", "boolean"})
+_WRITTEN = frozenset({"string", "integer", "number", "decimal", "boolean"})
 _QUOTED = re.compile(r'(?:\A|(?<=,))"(?:[^"]|"")*+"(?=[,\r\n]|\Z)')
 _NO_UTF8 = re.compile("[\udc80-\udcff]")  # as `surrogateescape` decodes bytes that are none
 _FIELD_LENGTH = 100
 
 type Columns = Mapping[str, frozenset[str]]
-"""The JSON types that a cell of a column may have, by the name of the column."""
+"""The JSON types that a cell of a column may have, by its name, and `decimal` for a number that is kept exactly."""
 
 
 @cache
@@ -38,7 +40,13 @@ def columns_of(model: type[BaseModel]) -> Columns:
     """The columns that a model has: its fields by their names in JSON, with the types of their schemas."""
     schema = model.model_json_schema()
     definitions = schema.get("$defs", {})
-    return {name: frozenset(_types(field, definitions)) for name, field in schema.get("properties", {}).items()}
+    columns = {name: frozenset(_types(field, definitions)) for name, field in schema.get("properties", {}).items()}
+    # To JSON Schema a decimal is a number or any text, and pydantic would take " 42" and 1_000 for one.
+    decimals = {
+        name: field.validation_alias for name, field in model.model_fields.items() if _is_decimal(field.annotation)
+    }
+    named = {alias if isinstance(alias, str) else name for name, alias in decimals.items()}
+    return columns | dict.fromkeys(named & columns.keys(), frozenset({"decimal"}))
 
 
 def read_rows(text: bytes, columns: Columns) -> Iterator[tuple[int, Value]]:
@@ -52,7 +60,7 @@ def read_rows(text: bytes, columns: Columns) -> Iterator[tuple[int, Value]]:
     lines = list(io.StringIO(text.decode(errors="surrogateescape"), newline=""))
     rows = _rows(lines)
     first, header, fault = next(rows, (1, [], Fault("", "got none")))
-    if not fault and (unread := _first_unread(header, header)):
+    if not fault and (unread := _first_unread(header, header, {})):
         fault = unread
     _check_header(first, header, fault, columns, "".join(lines[first - 1 : first]))
     reader = JsonReader()
@@ -61,7 +69,7 @@ def read_rows(text: bytes, columns: Columns) -> Iterator[tuple[int, Value]]:
             yield line, Value("", fault=malformed)
         elif len(cells) != len(header):
             yield line, Value("", fault=Fault("", f"expected {len(header)} cells, got {len(cells)}"))
-        elif (unread := _first_unread(header, cells)) is not None:
+        elif (unread := _first_unread(header, cells, columns)) is not None:
             yield line, Value("", fault=unread)
         else:
             members = (
@@ -149,11 +157,13 @@ def _named(names: Sequence[str]) -> str:
     return printable(", ".join(islice(shown, _FIELD_LENGTH)), _FIELD_LENGTH)
 
 
-def _first_unread(header: Sequence[str], cells: Sequence[str]) -> Fault | None:
-    """The first cell that is no UTF-8."""
+def _first_unread(header: Sequence[str], cells: Sequence[str], columns: Columns) -> Fault | None:
+    """What is wrong with the first cell that is no UTF-8, or no decimal where one is expected."""
     for name, cell in zip(header, cells, strict=True):
         if not cell.isascii() and (byte := _NO_UTF8.search(cell)):
             return Fault(name, f"expected UTF-8, got 0x{ord(byte[0]) - 0xDC00:02x}")
+        if cell and "decimal" in columns.get(name, ()) and not NUMBER.fullmatch(cell):
+            return Fault(name, "expected a number as JSON writes it, such as -1.50")
     return None
 
 
@@ -168,6 +178,23 @@ def _json(cell: str, types: frozenset[str]) -> str:
 
 def _text(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
+
+
+def _is_decimal(annotation: Any) -> bool:
+    """Whether a type is that of decimal numbers, or of something else that no text can be."""
+    mentioned = {annotation, *_mentioned(annotation)}
+    return Decimal in mentioned and str not in mentioned
+
+
+def _mentioned(annotation: Any) -> Iterator[Any]:
+    """The types that a type is made of: the members of a union, behind aliases and annotations."""
+    if isinstance(annotation, TypeAliasType):
+        yield from (annotation.__value__, *_mentioned(annotation.__value__))
+    elif get_origin(annotation) is Annotated:
+        yield from (get_args(annotation)[0], *_mentioned(get_args(annotation)[0]))
+    elif get_origin(annotation) in {Union, UnionType}:
+        for part in get_args(annotation):
+            yield from (part, *_mentioned(part))
 
 
 _TYPES_OF = {str: "string", bool: "boolean", int: "integer", float: "number"}

@@ -4,6 +4,7 @@ import codecs
 import csv
 import io
 import json
+from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -99,6 +100,30 @@ def test_what_json_would_not_write_so_is_no_integer(cell: str) -> None:
 def test_what_json_would_not_write_so_is_no_number(cell: str) -> None:
     (error,) = errors_of(refusal_of(f"name,share\na,{cell}\n"))
     assert error == {"index": 0, "line": 2, "field": "share", "detail": "Input should be a valid number"}
+
+
+type Euros = Annotated[Decimal, Field(max_digits=15, decimal_places=2)]
+
+
+class Invoice(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", strict=True)
+
+    net_amount: Euros
+    tax: Annotated[Decimal, Field(ge=0)] | None = None
+    code: Decimal | str | None = None
+
+
+@pytest.mark.parametrize("cell", [" 42", "42 ", "042", "+42", "1_000", ".5", '"1,5"', "\u0664", "NaN", "x"])
+@pytest.mark.parametrize("row", ["{},1", "1,{}"])
+def test_what_json_would_not_write_so_is_no_decimal(row: str, cell: str) -> None:
+    (error,) = errors_of(refusal_of(f"netAmount,tax\n{row.format(cell)}\n", Invoice))
+    assert error["field"] == ("netAmount" if row.startswith("{") else "tax")
+    assert error["detail"] == "expected a number as JSON writes it, such as -1.50"
+
+
+def test_a_decimal_is_kept_with_all_its_digits() -> None:
+    (invoice,) = read("netAmount,tax,code\n1234567890123.50,,A-042\n", Invoice)
+    assert invoice.model_dump(mode="json", exclude_none=True) == {"net_amount": "1234567890123.50", "code": "A-042"}
 
 
 @pytest.mark.parametrize("cell", ["TRUE", "True", " true", "1", "yes", "null"])
