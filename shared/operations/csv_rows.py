@@ -29,6 +29,7 @@ _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 _WRITTEN = frozenset({"string", "integer", "number", "decimal", "boolean"})
 _QUOTED = re.compile(r'(?:\A|(?<=,))"(?:[^"]|"")*+"(?=[,\r\n]|\Z)')
 _NO_UTF8 = re.compile("[\udc80-\udcff]")  # as `surrogateescape` decodes bytes that are none
+_TYPES_OF = {str: "string", bool: "boolean", int: "integer", float: "number"}
 _FIELD_LENGTH = 100
 
 type Columns = Mapping[str, frozenset[str]]
@@ -60,8 +61,8 @@ def read_rows(text: bytes, columns: Columns) -> Iterator[tuple[int, Value]]:
     lines = list(io.StringIO(text.decode(errors="surrogateescape"), newline=""))
     rows = _rows(lines)
     first, header, fault = next(rows, (1, [], Fault("", "got none")))
-    if not fault and (unread := _first_unread(header, header, {})):
-        fault = unread
+    if not fault and (wrong := _first_fault(header, header, {})):
+        fault = wrong
     _check_header(first, header, fault, columns, "".join(lines[first - 1 : first]))
     reader = JsonReader()
     for line, cells, malformed in rows:
@@ -69,8 +70,8 @@ def read_rows(text: bytes, columns: Columns) -> Iterator[tuple[int, Value]]:
             yield line, Value("", fault=malformed)
         elif len(cells) != len(header):
             yield line, Value("", fault=Fault("", f"expected {len(header)} cells, got {len(cells)}"))
-        elif (unread := _first_unread(header, cells, columns)) is not None:
-            yield line, Value("", fault=unread)
+        elif (wrong := _first_fault(header, cells, columns)) is not None:
+            yield line, Value("", fault=wrong)
         else:
             members = (
                 f"{_text(name)}:{_json(cell, columns[name])}" for name, cell in zip(header, cells, strict=True) if cell
@@ -157,7 +158,7 @@ def _named(names: Sequence[str]) -> str:
     return printable(", ".join(islice(shown, _FIELD_LENGTH)), _FIELD_LENGTH)
 
 
-def _first_unread(header: Sequence[str], cells: Sequence[str], columns: Columns) -> Fault | None:
+def _first_fault(header: Sequence[str], cells: Sequence[str], columns: Columns) -> Fault | None:
     """What is wrong with the first cell that is no UTF-8, or no decimal where one is expected."""
     for name, cell in zip(header, cells, strict=True):
         if not cell.isascii() and (byte := _NO_UTF8.search(cell)):
@@ -195,9 +196,6 @@ def _mentioned(annotation: Any) -> Iterator[Any]:
     elif get_origin(annotation) in {Union, UnionType}:
         for part in get_args(annotation):
             yield from (part, *_mentioned(part))
-
-
-_TYPES_OF = {str: "string", bool: "boolean", int: "integer", float: "number"}
 
 
 def _types(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Iterator[str]:
