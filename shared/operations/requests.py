@@ -16,7 +16,8 @@ from shared.delivery.answers import json_name
 from shared.delivery.batches import MAX_RECORDS, ItemInvalid
 from shared.http.printable import printable
 
-from .bodies import JSON, NDJSON, has_body, read_text
+from .bodies import CSV, JSON, NDJSON, has_body, read_text
+from .csv_rows import columns_of, read_rows
 from .problems import RequestError, bad_parameter
 from .strict_json import NUMBER, Fault, JsonReader, MalformedError, Value
 
@@ -91,7 +92,7 @@ def read_batch[M: BaseModel = NewBusiness](
 
     Args:
         headers: Of the request. `application/json` says that the body is an array, `application/x-ndjson` that each
-            line of it is a record.
+            line of it is a record, `text/csv` that each row but the first is one.
         body: UTF-8, at most `MAX_BATCH_BYTES` and `MAX_RECORDS` records of at most `MAX_BODY_BYTES` each.
         skip_invalid: Tell what is wrong with invalid records rather than refuse the batch, unless no valid one is left.
         model: What a record is.
@@ -101,14 +102,15 @@ def read_batch[M: BaseModel = NewBusiness](
 
     Raises:
         RequestError: 411, 413, 415, or 400 with `errors`: `{"index": …, "field": …, "detail": …}`, the index from 0, at
-            most `MAX_ERRORS`, and `errors_total`. Of lines, `line` is the physical one where the record begins, from 1.
+            most `MAX_ERRORS`, and `errors_total`. Of lines and rows, `line` is the physical line on which the record
+            begins, from 1.
     """
-    kind, text = read_text(headers, body, JSON, NDJSON, limit=MAX_BATCH_BYTES)
+    kind, text = read_text(headers, body, JSON, NDJSON, CSV, limit=MAX_BATCH_BYTES)
     records: list[M | ItemInvalid] = []
     errors: list[dict[str, Any]] = []
     total = 0
     try:
-        for index, (line, value) in enumerate(_lines(text) if kind == NDJSON else _elements(text)):
+        for index, (line, value) in enumerate(_values(kind, text, model)):
             if index == MAX_RECORDS:
                 raise RequestError(413, "Content Too Large", f"expected 1 to {MAX_RECORDS} records, got more")
             # Of each record the first error is kept only if the batch goes on without it.
@@ -235,6 +237,13 @@ def read_flag(query: Mapping[str, str], name: str) -> bool:
 
 
 _SENT_ID = "Assigned by the API: leave it out"
+
+
+def _values(kind: str, text: bytes, model: type[BaseModel]) -> Iterator[tuple[int | None, Value]]:
+    """The records of a body, each with its physical line, if that says anything."""
+    if kind == CSV:
+        return read_rows(text, columns_of(model))
+    return _lines(text) if kind == NDJSON else _elements(text)
 
 
 def _elements(text: bytes) -> Iterator[tuple[None, Value]]:

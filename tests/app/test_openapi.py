@@ -45,7 +45,7 @@ def test_the_document_is_valid_openapi() -> None:
     SCHEMA.validate()
 
 
-@schemathesis.serializer("application/x-ndjson")
+@schemathesis.serializer("application/x-ndjson", "text/csv")
 def lines(_context: schemathesis.SerializationContext, value: object) -> bytes:
     """Whatever is not the text that the document asks for is sent as one line of JSON."""
     return value.encode() if isinstance(value, str) else json.dumps(value, default=str).encode()

@@ -20,7 +20,8 @@ def test_a_single_deferred_record_is_cancelled_and_can_be_retried(
     before = sandbox.stats()
     operation_id = app.start(record)
     app.until(operation_id, lambda operation: operation["attempt"] == 2)
-    app.http.post(f"/api/businesses/operations/{operation_id}/cancel").raise_for_status()
+    cancelled = app.http.post(f"/api/businesses/operations/{operation_id}/cancel").raise_for_status()
+    assert cancelled.headers["Location"] == f"/api/businesses/operations/{operation_id}"
     assert app.end(operation_id)["state"] == "cancelled"
     assert app.http.post(f"/api/businesses/operations/{operation_id}/cancel").status_code == 409
 
@@ -39,7 +40,10 @@ def test_a_rejected_record_is_corrected_and_posted_under_the_same_operation(
     sandbox.disturb(records={key_of(wrong): [REFUSED]})
     operation_id = app.start(wrong)
     assert app.end(operation_id)["state"] == "rejected"
-    assert app.http.post(f"/api/businesses/operations/{operation_id}/retry", json=record).status_code == 202
+    assert "business_url" not in app.operation(operation_id)
+    retried = app.http.post(f"/api/%62usinesses/OPERATIONS/{operation_id}/retry", json=record)
+    assert retried.status_code == 202
+    assert retried.headers["Location"] == f"/api/businesses/operations/{operation_id}"
     posted = app.until(operation_id, lambda operation: operation["state"] == "posted")
     assert posted["outcome"]["business"].items() >= record.items()
 
@@ -56,6 +60,21 @@ def test_a_refusal_that_the_api_remembers_by_its_key_is_not_the_last_word(
     assert app.end(operation_id)["state"] == "posted"
     after = sandbox.stats()
     assert (after["posts"] - before["posts"], after["stored"] - before["stored"]) == (3, 1)
+
+
+def test_a_posted_operation_links_to_its_record_however_its_path_is_spelled(app: Caller, new_record: NewRecord) -> None:
+    record = new_record()
+    waited = app.http.post("/api/BUSINESSES", json=record, headers={"Prefer": "wait=60"})
+    assert waited.status_code == 201
+    told = waited.json()
+    assert told["business_url"] == f"/api/businesses/{told['outcome']['id']}"
+    assert app.http.get(told["business_url"]).json().items() >= record.items()
+    assert app.http.get(f"/api/businesses/%6fperations/{told['id']}").json()["business_url"] == told["business_url"]
+    since = (datetime.now(UTC) - timedelta(minutes=2)).isoformat()
+    listed = {one["id"]: one for one in app.listed(since=since, state="posted")}
+    assert listed[told["id"]]["business_url"] == told["business_url"]
+    page = app.http.get("/api/%62usinesses/Operations?limit=1").json()
+    assert page.get("next", "/api/businesses/operations?").startswith("/api/businesses/operations?")
 
 
 def test_operations_are_listed_by_state_and_time_the_latest_first(
