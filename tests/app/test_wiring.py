@@ -1,6 +1,7 @@
 """Settings choose how the client signs in and what it trusts."""
 
 import gzip
+import json
 import os
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from shared.access_tokens import (
     TlsClientAuthentication,
     shared_cache,
 )
-from shared.business import BusinessApi, example
+from shared.business import BusinessApi, assigned, example
 from shared.delivery.attempts import Attempt, post_record
 from shared.delivery.outcomes import Deferred, Posted
 from shared.settings import BusinessApiSettings
@@ -122,7 +123,9 @@ def test_a_second_api_has_a_prefix_of_its_own_and_shares_the_cache(monkeypatch: 
 async def test_an_answer_that_is_far_too_large_for_a_record_is_not_made_objects_of(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    body = gzip.compress(b'{"id": "m1", "x": [' + b"[]," * 3_300_000 + b"1]}")
+    (name, number), *_ = assigned(7).items()
+    beginning = json.dumps({name: number, "x": []}).encode()[:-2]
+    body = gzip.compress(beginning + b"[]," * 3_300_000 + b"1]}")
 
     async def answer(request: web.Request) -> web.Response:
         if request.path.endswith("/token"):
@@ -133,13 +136,13 @@ async def test_an_answer_that_is_far_too_large_for_a_record_is_not_made_objects_
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", answer)
     with serve(app) as url:
-        for name, value in app_environment(url).items():
-            monkeypatch.setenv(name, value)
+        for variable, value in app_environment(url).items():
+            monkeypatch.setenv(variable, value)
         async with BusinessApi(client_options) as api:
             monkeypatch.setattr("shared.business.business_api", api)
             outcome = await post_record(ATTEMPT)
     assert isinstance(outcome, Posted)
-    assert (outcome.id, outcome.warning) == ("m1", "201: the body exceeds 1048576 bytes")
+    assert (outcome.id, outcome.warning) == (str(number), "201: the body exceeds 1048576 bytes")
 
 
 async def test_a_secret_rotated_in_its_file_is_found_without_a_restart(

@@ -6,7 +6,7 @@ import io
 import json
 
 from shared.business import NATURAL_KEY, Record
-from tests.sandboxed import REFUSED, NewRecord, Sandbox, key_of
+from tests.sandboxed import REFUSED, NewRecord, Sandbox, key_of, of_rows
 
 from .conftest import Caller
 
@@ -61,6 +61,7 @@ def csv_of(records: list[Record]) -> str:
     return written.getvalue()
 
 
+@of_rows
 def test_rows_of_csv_are_a_batch_too_with_the_same_records_as_json(app: Caller, new_record: NewRecord) -> None:
     records = [new_record() for _ in range(3)]
     content = codecs.BOM_UTF8 + csv_of(records).encode()
@@ -73,6 +74,7 @@ def test_rows_of_csv_are_a_batch_too_with_the_same_records_as_json(app: Caller, 
         assert app.http.get(f"/api/businesses/{item['result']['id']}").json().items() >= record.items()
 
 
+@of_rows
 def test_a_bad_row_of_csv_is_skipped_with_its_line_and_spoils_no_other(app: Caller, new_record: NewRecord) -> None:
     header, first, last = csv_of([new_record(), new_record()]).splitlines()
     rows = [header, first, "", '"x"y', b"\xff".decode(errors="surrogateescape"), "," * header.count(","), last]
