@@ -1,6 +1,5 @@
 """What the API answered, or why it did not, becomes the outcome of an attempt."""
 
-import codecs
 import logging
 from typing import TypedDict
 from urllib.parse import quote
@@ -14,7 +13,7 @@ from pydantic_core import from_json
 import shared.business
 from shared.access_tokens import TokenError
 from shared.business import Business, Record
-from shared.http.media_types import media_type
+from shared.http.media_types import BYTE_ORDER_MARK, media_type
 from shared.http.urls import last_segment
 from shared.rest import ApiError, ApiResponse, ApiResponseError, ProblemDetails
 from shared.settings import SettingsError
@@ -62,7 +61,7 @@ def _posted(response: ApiResponse[Business | None], *, replayed: bool = False) -
 def _id_in(body: bytes) -> str | None:
     """The id in an answer that is no `Business`, if it is an object with a member of that name."""
     try:
-        answered = from_json(body.removeprefix(codecs.BOM_UTF8), allow_partial=True)
+        answered = from_json(body.removeprefix(BYTE_ORDER_MARK), allow_partial=True)
     except ValueError:
         return None
     return _as_id(answered.get(json_name(Business, "id"))) if isinstance(answered, dict) else None

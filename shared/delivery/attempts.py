@@ -16,7 +16,7 @@ from shared.settings import SettingsError
 from shared.telemetry import tracer
 
 from .answers import outcome_of, unanswered
-from .bounds import SINGLE_LIMIT, bounded, size
+from .bounds import SINGLE_LIMIT, bounded, size, stored
 from .outcomes import AttemptOutcome, Posted
 from .reading import HIDDEN
 
@@ -93,13 +93,12 @@ def _log_what_was_told(key: str, outcome: AttemptOutcome) -> None:
             _log.warning("Attempt %s: the API said yes, but its answer could not be read: %s", key, outcome.warning)
         return
     if problem := outcome.problem:
-        told = size(problem.model_dump(mode="json", exclude_none=True))
         _log.info(
             "Attempt %s: problem %s, %s, %d bytes kept",
             key,
             printable(problem.type),
             printable(problem.title or "no title"),
-            told,
+            size(stored(problem)),
         )
     elif outcome.excerpt:
         _log.info("Attempt %s: no problem document, %d bytes of the answer kept", key, size(outcome.excerpt))

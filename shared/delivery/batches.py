@@ -21,7 +21,7 @@ from shared.settings import DeliverySettings
 from .attempts import Attempt
 from .bounds import BATCH_LIMIT, bounded, cut, size, stored
 from .judgement import FAILED
-from .outcomes import AttemptOutcome, Cancelled, Deferred, GaveUp, Posted, Rejected, doubted
+from .outcomes import AttemptOutcome, Cancelled, Deferred, GaveUp, Posted, Rejected, doubted, may_be_stored
 from .reading import HIDDEN, UNTOLD
 from .records import accepted, fingerprint_of
 from .retries import retry_delay
@@ -159,11 +159,6 @@ class Section(BaseModel):
                 # What the API told matters once it has refused a record, or if there is only one.
                 brief = {"problem": None, "excerpt": None, "reason": cut(outcome.reason, _REASON_LIMIT)}
                 return ItemResult(index=item.index, result=outcome.model_copy(update=brief))
-
-
-def may_be_stored(result: BaseModel) -> bool:
-    """Whether the API may have a record that was not posted."""
-    return getattr(result, "may_be_stored", False)
 
 
 def divide[T](items: Sequence[T]) -> Iterator[tuple[T, ...]]:

@@ -1,7 +1,7 @@
 """What has become of a record: the outcome of an attempt, or the end of its delivery."""
 
 import operator
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -74,28 +74,27 @@ class Deferred(_NotPosted):
     retry_after: float | None = None
 
 
-class GaveUp(_NotPosted):
-    """The deadline came before the API took or refused the record; all that is told is of the last attempt."""
+class _EndedUnposted(_NotPosted):
+    """Attributes of the ends without the API's word; all that is told is of the last attempt."""
 
-    outcome: Literal["gave_up"] = "gave_up"
     reason: str
 
     @classmethod
-    def after(cls, last: Deferred) -> "GaveUp":
-        """The end of a record that was deferred once too often."""
+    def after(cls, last: Deferred) -> Self:
+        """The end of a record that was deferred before."""
         return cls.model_validate(last.model_dump(exclude={"outcome", "retry_after"}))
 
 
-class Cancelled(_NotPosted):
+class GaveUp(_EndedUnposted):
+    """The deadline came before the API took or refused the record."""
+
+    outcome: Literal["gave_up"] = "gave_up"
+
+
+class Cancelled(_EndedUnposted):
     """Somebody cancelled the delivery before the API took or refused the record."""
 
     outcome: Literal["cancelled"] = "cancelled"
-    reason: str
-
-    @classmethod
-    def after(cls, last: Deferred) -> "Cancelled":
-        """The end of a record that was deferred when somebody cancelled."""
-        return cls.model_validate(last.model_dump(exclude={"outcome", "retry_after"}))
 
 
 type AttemptOutcome = Annotated[Posted | Rejected | Deferred, Field(discriminator="outcome"), UNTOLD]
@@ -103,6 +102,11 @@ type AttemptOutcome = Annotated[Posted | Rejected | Deferred, Field(discriminato
 
 type Outcome = Annotated[Posted | Rejected | Deferred | GaveUp | Cancelled, Field(discriminator="outcome"), UNTOLD]
 """What a delivery has led to so far: the outcome of its last attempt, or its end without the API's word."""
+
+
+def may_be_stored(result: BaseModel | None) -> bool:
+    """Whether the API may have a record that was not posted."""
+    return getattr(result, "may_be_stored", False)
 
 
 def doubted[T: BaseModel](outcome: T, *, before: bool) -> T:

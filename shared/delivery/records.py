@@ -13,7 +13,7 @@ from shared.business import NewBusiness, Record
 from shared.settings import DeliverySettings
 
 from .attempts import Attempt
-from .outcomes import AttemptOutcome, Cancelled, Deferred, GaveUp, Outcome, Rejected, doubted
+from .outcomes import AttemptOutcome, Cancelled, Deferred, GaveUp, Outcome, Rejected, doubted, may_be_stored
 from .retries import retry_delay
 
 
@@ -44,8 +44,8 @@ class Delivery(BaseModel):
         fingerprint: Of what the caller sent first; tells a repeated request from a reused `Idempotency-Key`.
         key: What the API's idempotency key is made of: the id of the first instance with this input, which an operator
             may have started again under another id.
-        revision: How often the record was corrected since. A corrected record is another one to the API, so it goes
-            under another key.
+        revision: How often the key was changed since: a corrected record is another one to the API, and an API may
+            remember its refusal of the same one by the key.
         may_be_stored: Whether an attempt that was made before may have brought the record to the API.
         was_refused: Whether the API has refused this very record before, under the key that comes first now.
         mark: Tells this start of the operation from others of the same id.
@@ -160,8 +160,13 @@ def after_attempt(
     """
     settings, attempt = delivery.settings, before.attempt + 1
     last = doubted(outcome, before=before.may_be_stored)
-    doubt = getattr(last, "may_be_stored", False)
-    ended = Progress(attempt=attempt, outcome=last, may_be_stored=doubt, revision=delivery.revision, mark=delivery.mark)
+    ended = Progress(
+        attempt=attempt,
+        outcome=last,
+        may_be_stored=may_be_stored(last),
+        revision=delivery.revision,
+        mark=delivery.mark,
+    )
     if not isinstance(last, Deferred):
         return ended
     next_attempt_at = now + retry_delay(last.retry_after, attempt=attempt, instance_id=instance_id, settings=settings)

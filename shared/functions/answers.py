@@ -65,31 +65,25 @@ async def started(
         if operation.finished:
             status = 201 if operation.state == "posted" else 200
     if isinstance(delivery, Batch):
-        skipped = _skipped(delivery.results)
-        operation.skipped = skipped[: requests.MAX_ERRORS] or None
-        operation.skipped_total = len(skipped) or None
+        operation.skipped, operation.skipped_total = _skipped(delivery.results)
     return operation_response(operation, links, status, located=True, Preference_Applied=applied)
 
 
 def validated(req: func.HttpRequest, records: Sequence[BaseModel]) -> func.HttpResponse:
     """Tell what a start with these records would take, without starting anything."""
     requests.read_operation_id(req.headers.get("Idempotency-Key"))
-    skipped = _skipped(records)
-    return json_response(
-        Validation(
-            valid=len(records) - len(skipped),
-            skipped=skipped[: requests.MAX_ERRORS] or None,
-            skipped_total=len(skipped) or None,
-        )
-    )
+    skipped, total = _skipped(records)
+    return json_response(Validation(valid=len(records) - (total or 0), skipped=skipped, skipped_total=total))
 
 
-def _skipped(results: Iterable[BaseModel]) -> list[Skipped]:
-    return [
+def _skipped(results: Iterable[BaseModel]) -> tuple[list[Skipped] | None, int | None]:
+    """The records that are left out, as many as are listed, and how many there are; None for none."""
+    skipped = [
         Skipped(index=index, line=result.line, field=result.field, detail=result.detail)
         for index, result in enumerate(results)
         if isinstance(result, ItemInvalid)
     ]
+    return skipped[: requests.MAX_ERRORS] or None, len(skipped) or None
 
 
 def json_response(content: BaseModel, status: int = 200, **headers: str | None) -> func.HttpResponse:

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 
-from shared.http.media_types import media_type
+from shared.http.media_types import BYTE_ORDER_MARK, media_type
 from shared.http.printable import printable
 
 from .problems import RequestError
@@ -20,7 +20,6 @@ _MEDIA_TYPES = {
 }
 _CHARSET = re.compile(r""";\s*charset\s*=\s*["']?([^\s"';]*)""", re.IGNORECASE)
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def has_body(headers: Mapping[str, str], body: bytes) -> bool:
@@ -64,7 +63,7 @@ def read_text(headers: Mapping[str, str], body: bytes, *expected: str, limit: in
             raise _unsupported("a body that is not compressed", compression)
     if (unicode := json.detect_encoding(body)) not in {"utf-8", "utf-8-sig"}:
         raise _unsupported("UTF-8", unicode[:6].upper())
-    return found[0], body.removeprefix(_BYTE_ORDER_MARK)
+    return found[0], body.removeprefix(BYTE_ORDER_MARK)
 
 
 def _unsupported(expected: str, got: str) -> RequestError:

@@ -40,30 +40,17 @@ _WAIT = {
     "description": "Seconds to wait for the end of the operation",
     "schema": {"type": "number", "minimum": 0, "maximum": MAX_WAIT_SECONDS},
 }
-_WARNING = {
-    "name": "warning",
-    "in": "query",
-    "description": "Only what the API took with an answer that could not be read",
-    "schema": {"type": "boolean", "default": False},
-}
-_IN_DOUBT = {
-    "name": "may_be_stored",
-    "in": "query",
-    "description": "Only what was not posted, and what the API may have all the same",
-    "schema": {"type": "boolean", "default": False},
-}
-_VALIDATE_ONLY = {
-    "name": "validate_only",
-    "in": "query",
-    "description": "Start nothing: tell what a start would take, or refuse",
-    "schema": {"type": "boolean", "default": False},
-}
-_NOT_STORED = {
-    "name": "not_stored",
-    "in": "query",
-    "description": "You know that the API has not got the record, though `may_be_stored` is true",
-    "schema": {"type": "boolean", "default": False},
-}
+
+
+def _flag(name: str, description: str) -> dict[str, Any]:
+    """A parameter of the query that is false unless it is said to be true."""
+    return {"name": name, "in": "query", "description": description, "schema": {"type": "boolean", "default": False}}
+
+
+_WARNING = _flag("warning", "Only what the API took with an answer that could not be read")
+_IN_DOUBT = _flag("may_be_stored", "Only what was not posted, and what the API may have all the same")
+_VALIDATE_ONLY = _flag("validate_only", "Start nothing: tell what a start would take, or refuse")
+_NOT_STORED = _flag("not_stored", "You know that the API has not got the record, though `may_be_stored` is true")
 
 
 _REFUSAL = {
@@ -164,12 +151,7 @@ def _paths() -> dict[str, Any]:
                 "parameters": [
                     _KEY,
                     _PREFER,
-                    {
-                        "name": "skip_invalid",
-                        "in": "query",
-                        "description": "Skip invalid records; their results say why",
-                        "schema": {"type": "boolean", "default": False},
-                    },
+                    _flag("skip_invalid", "Skip invalid records; their results say why"),
                     _VALIDATE_ONLY,
                 ],
                 "requestBody": {

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import AsyncIterator
 from math import ceil
 
+from shared.delivery import outcomes
 from shared.delivery.batches import PAGE_SIZE, Batch, ItemResult
 from shared.delivery.bounds import stored
 from shared.delivery.records import Delivery, Progress
@@ -105,7 +106,7 @@ class Operations:
             ItemResult(index=index, result=result)
             for index, result in enumerate(batch.results)
             if (getattr(result, "warning", None) or not warning)
-            and (getattr(result, "may_be_stored", False) or not may_be_stored)
+            and (outcomes.may_be_stored(result) or not may_be_stored)
         ]
         return ResultPage(page=page, pages=_pages(len(results), page), results=_page(results, page))
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from shared.delivery.batches import BatchProgress
-from shared.delivery.outcomes import Cancelled, Deferred
+from shared.delivery.outcomes import Cancelled, Deferred, may_be_stored
 from shared.delivery.records import Progress
 
 from .model import Operation, State
@@ -123,7 +123,7 @@ def describe(status: OrchestrationStatus) -> Operation:
         operation.attempt = progress.attempt
         operation.next_attempt_at = progress.next_attempt_at
         operation.outcome = progress.outcome
-        operation.may_be_stored = progress.may_be_stored or getattr(progress.outcome, "may_be_stored", False)
+        operation.may_be_stored = progress.may_be_stored or may_be_stored(progress.outcome)
         operation.cancelling = progress.cancelling
         operation.state = progress.outcome.outcome if progress.outcome else "running"
     operation.state = _OVERRIDING.get(runtime_status, operation.state)

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.business import NewBusiness, example
-from shared.delivery.batches import Batch, ItemInvalid, ItemPending, ItemPosted, ItemResult, divide, may_be_stored
+from shared.delivery.batches import Batch, ItemInvalid, ItemPending, ItemPosted, ItemResult, divide
 from shared.delivery.bounds import BATCH_LIMIT, ID_LIMIT, size, stored
-from shared.delivery.outcomes import Cancelled, Deferred, GaveUp, Posted, Rejected
+from shared.delivery.outcomes import Cancelled, Deferred, GaveUp, Posted, Rejected, may_be_stored
 from shared.rest import ProblemDetails
 from shared.settings import DeliverySettings
 from tests.sandboxed import business
