@@ -61,6 +61,8 @@ def PostBusinessOrchestrator(context: df.DurableOrchestrationContext) -> Generat
         outcome = yield from attempted(posting)
         if delivery.needs_another_key(outcome, progress) and not cancelled:
             delivery = delivery.renewed()
+            progress = progress.model_copy(update={"revision": delivery.revision})
+            show(context, stored(progress))
             continue
         progress = after_attempt(
             outcome,

@@ -176,7 +176,10 @@ def test_a_refusal_of_what_was_refused_before_is_asked_for_again_under_another_k
     """It may be the last refusal, which the API remembers by its key."""
     history = History(was_refused=True)
     history.activity(0, REJECTED)
-    assert keys_of(history.replay()) == [INSTANCE, f"{INSTANCE}.1"]
+    state = history.replay()
+    assert keys_of(state) == [INSTANCE, f"{INSTANCE}.1"]
+    # Shown before the attempt ends: whoever retries what was terminated meanwhile must not go back to the old key.
+    assert state["customStatus"]["revision"] == 1
     history.activity(1, REJECTED)
     output = history.replay()["output"]
     assert (output["outcome"]["outcome"], output["attempt"], output["revision"]) == ("rejected", 1, 1)
