@@ -37,20 +37,19 @@ def _counters() -> "tuple[Counter, Counter, Counter]":
     return outcomes, duplicates_avoided, warnings
 
 
-def count_outcome(outcome: str, *, replayed: bool = False, warned: bool = False) -> None:
-    """Count what became of an attempt, or what the end of a delivery was.
+def count_outcomes(outcome: str, number: int = 1, *, replayed: int = 0, warned: int = 0) -> None:
+    """Count what became of attempts, or what the ends of deliveries were.
 
     Args:
         outcome: Such as `posted`.
-        replayed: The API had stored the record before, so that a duplicate was avoided.
-        warned: The API took the record, but its answer could not be read.
+        number: How many had this outcome.
+        replayed: Of how many the API had stored the record before, so that a duplicate was avoided.
+        warned: Of how many the API took the record, but its answer could not be read.
     """
     outcomes, duplicates_avoided, warnings = _counters()
-    outcomes.add(1, {"outcome": outcome})
-    if replayed:
-        duplicates_avoided.add(1)
-    if warned:
-        warnings.add(1)
+    for counter, count in ((outcomes, number), (duplicates_avoided, replayed), (warnings, warned)):
+        if count:
+            counter.add(count, {"outcome": outcome} if counter is outcomes else None)
 
 
 def trace_request(request: httpx.Request) -> None:

@@ -113,7 +113,10 @@ def _refused(error: ApiResponseError, rule: Rule) -> Rejected | Deferred:
     if rule.outcome == "rejected":
         told["problem"] = problem or ProblemDetails(status=status, title=httpx.codes.get_reason_phrase(status) or None)
         return Rejected(status=status, **told)
-    return Deferred(reason=_reason(error), retry_after=error.retry_after, **told)
+    limited = status == httpx.codes.TOO_MANY_REQUESTS or (
+        status == httpx.codes.SERVICE_UNAVAILABLE and error.retry_after is not None
+    )
+    return Deferred(reason=_reason(error), retry_after=error.retry_after, limited=limited, **told)
 
 
 class _Told(TypedDict):

@@ -1,173 +1,49 @@
-"""What the orchestrators of a batch decide, as pure functions: how it is divided, and what follows each round.
-
-A batch is posted in rounds. The first takes every record, each later one those that the one before deferred, after a
-delay as for a single record. A round is divided into sections, a large section into smaller ones, until one is small
-enough to be posted in waves; so no orchestration has more than a few hundred events in its history.
-"""
+"""A batch: many records under one operation, as its orchestration keeps them, and as callers see it."""
 
 import hashlib
 import operator
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
-from itertools import batched
-from typing import Annotated, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field
 
-from shared.business import NewBusiness, Record
+from shared.business import NewBusiness
 from shared.settings import DeliverySettings
 
-from .attempts import Attempt
-from .bounds import BATCH_LIMIT, bounded, cut, size, stored
-from .judgement import FAILED
-from .outcomes import AttemptOutcome, Cancelled, Deferred, GaveUp, Posted, Rejected, doubted, may_be_stored
-from .reading import HIDDEN, UNTOLD
+from .bounds import BATCH_LIMIT, size, stored
+from .chunks import Counts, Indexes
+from .outcomes import Deferred, Rejected, may_be_stored
 from .records import accepted, fingerprint_of
-from .retries import retry_delay
+from .results import LEAST, ItemInvalid, ItemOutcome, ItemPending, ItemPosted, read_line, write_json, write_line
 
 MAX_RECORDS = 10_000
 PAGE_SIZE = 100
 
-_REASON_LIMIT = 200
-_SECTION_SIZE = 100
-_SECTIONS = 20
+MOST_GROUPS = 50
+"""How many groups of waiting records a batch has at most."""
+
+_RESULTS_LIMIT = 2_000_000
+"""What the results of a batch may take together of the task hub, in addition to `LEAST` for each."""
+
+_GROUP_SIZE, _OVERHEAD = 400, 1_000
+"""What a group of waiting records may take, and what all that a batch learns beside records, results and these."""
 
 
-class Item(BaseModel):
-    """One record of a batch, by its place in what the caller sent (from 0)."""
-
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
-
-    index: int
-    record: Record
-
-
-class ItemPosted(BaseModel):
-    """The API has the record under this id; a `warning` tells what of its answer could not be read."""
-
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
-
-    outcome: Literal["posted"] = "posted"
-    id: str | None = None
-    warning: str | None = None
-
-
-class ItemPending(BaseModel):
-    """No attempt at the record has ended that is known of.
+class Waiting(BaseModel):
+    """Records that wait for another attempt, deferred for the same reason.
 
     Attributes:
-        may_be_stored: Whether the API may have it all the same: the batch was cut short, or is one started again.
+        until: UTC; when they are due.
     """
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
-    outcome: Literal["pending"] = "pending"
-    may_be_stored: Annotated[bool, Field(exclude_if=operator.not_)] = False
-
-
-class ItemInvalid(BaseModel):
-    """The record was skipped, since it is not valid; this is the first of its errors.
-
-    Attributes:
-        line: The physical line on which the record begins, from 1; None if it was sent in a JSON array.
-    """
-
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
-
-    outcome: Literal["invalid"] = "invalid"
-    line: int | None = None
-    field: str = ""
-    detail: str = ""
-
-
-type ItemOutcome = Annotated[
-    ItemPosted | ItemPending | ItemInvalid | Rejected | Deferred | GaveUp | Cancelled, Field(discriminator="outcome")
-]
-
-
-class ItemResult(BaseModel):
-    """What has become of one record of a batch so far."""
-
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
-
-    index: int
-    result: ItemOutcome
-
-
-_RESULTS: TypeAdapter[list[ItemResult]] = TypeAdapter(Annotated[list[ItemResult], UNTOLD], config=HIDDEN)
-
-
-def read_results(returned: object) -> list[ItemResult]:
-    """Read what the orchestrator of a section returned."""
-    return _RESULTS.validate_python(returned)
-
-
-class Section(BaseModel):
-    """Input of the orchestrator that posts a part of a round.
-
-    Attributes:
-        key: What the idempotency key of every record begins with: the batch's instance id.
-        parallelism: How many records are under way at once.
-        kept: How much is kept of what the API told about a record (`bounds.size`).
-    """
-
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
-
-    key: str
-    items: tuple[Item, ...]
-    parallelism: int
-    kept: int = BATCH_LIMIT
-
-    @classmethod
-    def read(cls, given: object) -> "Section":
-        """Read the input of an orchestration; a sub-orchestration may get it as a JSON text."""
-        return cls.model_validate_json(given) if isinstance(given, str) else cls.model_validate(given)
-
-    @property
-    def small(self) -> bool:
-        """Whether the section is posted by one orchestration, without being divided."""
-        return len(self.items) <= _SECTION_SIZE
-
-    def divide(self) -> Iterator["Section"]:
-        """Cut a section that is not small into at most twenty parts, in order."""
-        for items in divide(self.items):
-            yield self.model_copy(update={"items": items})
-
-    def waves(self) -> Iterator[tuple[Item, ...]]:
-        """Cut a small section into what is under way at once, in order."""
-        return batched(self.items, self.parallelism, strict=False)
-
-    def attempt(self, item: Item) -> Attempt:
-        """The same for a record in every round, on every replay and after every restart."""
-        return Attempt(record=item.record, idempotency_key=f"{self.key}-{item.index}")
-
-    def failed(self) -> list[ItemResult]:
-        """What is known of the records if the orchestration that posts them has failed: nothing."""
-        unknown = Deferred(reason="a part of the batch failed", may_be_stored=FAILED.may_be_stored)
-        return [ItemResult(index=item.index, result=unknown) for item in self.items]
-
-    def result(self, item: Item, outcome: AttemptOutcome) -> ItemResult:
-        """What is kept of a record's outcome: of one that was posted its id, since the caller has the record."""
-        match outcome:
-            case Posted():
-                warning = outcome.warning and cut(outcome.warning, _REASON_LIMIT - size(outcome.id))
-                return ItemResult(index=item.index, result=ItemPosted(id=outcome.id, warning=warning))
-            case Rejected():
-                return ItemResult(index=item.index, result=bounded(outcome, self.kept))
-            case Deferred():
-                # What the API told matters once it has refused a record, or if there is only one.
-                brief = {"problem": None, "excerpt": None, "reason": cut(outcome.reason, _REASON_LIMIT)}
-                return ItemResult(index=item.index, result=outcome.model_copy(update=brief))
-
-
-def divide[T](items: Sequence[T]) -> Iterator[tuple[T, ...]]:
-    """Cut into at most twenty parts of equal size, a multiple of the size of a small section."""
-    sections = -(-len(items) // _SECTION_SIZE)
-    return batched(items, _SECTION_SIZE * -(-sections // _SECTIONS), strict=False)
-
-
-_LONGEST_WAIT = Deferred(reason="." * (_REASON_LIMIT - 6), retry_after=3600.0, may_be_stored=True)
+    indexes: Indexes
+    reason: str
+    may_be_stored: bool = False
+    until: datetime
 
 
 class Tally(BaseModel):
@@ -186,16 +62,16 @@ class Tally(BaseModel):
 
 
 class BatchProgress(BaseModel):
-    """Custom status of a batch's orchestration.
+    """How far a batch is.
 
     Attributes:
         round: Number of the round under way or last finished, from 1.
         rate: Records settled per second since the start.
         next_round_at: UTC; None unless the batch waits for its next round.
-        section: Instance id of the part that is being posted.
+        expected_end_at: UTC, when each record will have been tried if all goes on as in this round; None if nothing is
+            under way, or nobody can tell yet.
         warnings: How many of the posted records have a warning.
         may_be_stored: How many of the others the API may have all the same.
-        cancelling: Whether the orchestration has seen that somebody cancels, and waits for what is under way.
         reason: Why records are deferred or were given up; of several reasons the most frequent.
     """
 
@@ -205,10 +81,9 @@ class BatchProgress(BaseModel):
     round: int
     rate: float
     next_round_at: datetime | None = None
-    section: str | None = None
+    expected_end_at: datetime | None = None
     warnings: int = 0
     may_be_stored: int = 0
-    cancelling: Annotated[bool, Field(exclude_if=operator.not_)] = False
     reason: str | None = None
 
     def __str__(self) -> str:
@@ -223,136 +98,174 @@ class BatchProgress(BaseModel):
         return f"round {self.round}, {counts}, {self.rate:g} records/s{due}{reason}"
 
 
-class Batch(BaseModel):
-    """Input of a batch's orchestrator and, with every record settled, its output.
+class BatchStatus(BatchProgress):
+    """Custom status of a batch's orchestration, and in the end its output.
 
     Attributes:
-        items: The records still to be posted.
-        results: Of all records, in the order in which the caller sent them.
-        round: Number of the round that comes next or is under way, from 1.
-        started_at: UTC, in durable time; None before the first round.
+        mark: Of the start, as in `Batch`.
+        cancelling: Whether the orchestration has seen that somebody cancels, and waits for what is under way.
+    """
+
+    mark: Annotated[str, Field(exclude_if=operator.not_)] = ""
+    cancelling: Annotated[bool, Field(exclude_if=operator.not_)] = False
+
+
+class Batch(BaseModel):
+    """Input of a batch's orchestrator.
+
+    Attributes:
+        records: As they were accepted, a line of JSON each, in the order in which the caller sent them; an empty one in
+            the place of a record that is invalid, or that the API has.
+        results: A line for each record, in the same order (`results.read_line`); an empty one if it is not settled.
+        counts: Of the results.
+        waiting: The records that were deferred.
+        doubts: Those of the others without a result that an earlier attempt may have brought to the API.
+        revisions: Of the keys of records that the API has refused before, by index.
+        fingerprint: Of what the caller sent first; tells a repeated request from a reused `Idempotency-Key`.
         key: What the records' idempotency keys begin with: the id of the first instance with this input, which an
             operator may have started again under another id.
-        kept: How much is kept of what the API told about a record (`bounds.size`).
+        mark: Tells this start of the operation from others of the same id.
+        kept: How much is kept of what the API tells about a record, on average (`bounds.size`).
+        round: Number of the round that comes next or is under way, from 1.
+        idle_rounds: How many rounds before this one, in a row, have settled nothing.
+        started_at: UTC, in durable time; None before the first round.
+        reason: Why records were given up.
     """
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
-    items: tuple[Item, ...]
-    results: Annotated[tuple[ItemOutcome, ...], UNTOLD]
+    records: str
+    results: str
+    counts: Counts = Counts()
+    waiting: tuple[Waiting, ...] = ()
+    doubts: Indexes = ()
+    revisions: dict[int, int] = {}
     settings: DeliverySettings
     fingerprint: str
-    round: int = 1
-    started_at: datetime | None = None
     key: str = ""
+    mark: str = ""
     kept: int = BATCH_LIMIT
+    round: int = 1
+    idle_rounds: int = 0
+    started_at: datetime | None = None
+    reason: str | None = None
 
     @classmethod
     def of(cls, records: Sequence[NewBusiness | ItemInvalid], settings: DeliverySettings) -> "Batch":
         """A batch of which nothing has been posted yet; invalid records keep their places and are never posted."""
         valid = {index: record for index, record in enumerate(records) if not isinstance(record, ItemInvalid)}
-        items = tuple(Item(index=index, record=accepted(business)) for index, business in valid.items())
-        results = tuple(record if isinstance(record, ItemInvalid) else ItemPending() for record in records)
         fingerprint = fingerprint_of(valid.values())
         if len(valid) < len(records):  # the same records in other places are another batch
             fingerprint = hashlib.sha256(f"{fingerprint}:{list(valid)}:{len(records)}".encode()).hexdigest()
-        return cls(items=items, results=results, settings=settings, fingerprint=fingerprint)
+        return cls(
+            records="\n".join("" if isinstance(one, ItemInvalid) else write_json(accepted(one)) for one in records),
+            results="\n".join(write_line(one) if isinstance(one, ItemInvalid) else "" for one in records),
+            counts=Counts(invalid=len(records) - len(valid)),
+            settings=settings,
+            fingerprint=fingerprint,
+            kept=min(BATCH_LIMIT, LEAST + _RESULTS_LIMIT // len(records)),
+        )
 
     @property
-    def stored_size(self) -> int:
-        """The bytes that the task hub has to take at once: of the batch as it is, had all of its records been deferred.
+    def total(self) -> int:
+        """How many records there are, with those that are invalid."""
+        return self.results.count("\n") + 1
 
-        Each record then has a result with a reason of the greatest length.
-        """
-        results = tuple(result if isinstance(result, ItemInvalid) else _LONGEST_WAIT for result in self.results)
-        return size(stored(self.model_copy(update={"results": results})))
+    @property
+    def lines(self) -> list[str]:
+        """The records, by index."""
+        return self.records.split("\n")
+
+    @property
+    def result_lines(self) -> list[str]:
+        """The results, by index."""
+        return self.results.split("\n")
+
+    @property
+    def outcomes(self) -> list[ItemOutcome]:
+        """What has become of each record, by index."""
+        deferred = {
+            index: Deferred(reason=one.reason, may_be_stored=one.may_be_stored)
+            for one in self.waiting
+            for index in one.indexes
+        }
+        doubts = set(self.doubts)
+        return [
+            read_line(line) if line else deferred.get(index) or ItemPending(may_be_stored=index in doubts)
+            for index, line in enumerate(self.result_lines)
+        ]
+
+    @property
+    def skipped(self) -> Iterator[tuple[int, ItemInvalid]]:
+        """The invalid records."""
+        if self.counts.invalid:
+            for index, line in enumerate(self.result_lines):
+                if line and isinstance(result := read_line(line), ItemInvalid):
+                    yield index, result
+
+    @property
+    def least_size(self) -> int:
+        """The bytes that the task hub has to take at once, however little is kept of what the API tells."""
+        return size(stored(self)) + LEAST * self.total + _GROUP_SIZE * min(self.total, MOST_GROUPS) + _OVERHEAD
 
     def within(self, limit: int) -> "Batch":
         """The batch, keeping so little of what the API tells that it never takes more than `limit` bytes."""
-        spare = (limit - self.stored_size) // len(self.results)
-        return self.model_copy(update={"kept": min(size(stored(_LONGEST_WAIT)) + spare, BATCH_LIMIT)})
+        return self.model_copy(update={"kept": min(LEAST + (limit - self.least_size) // self.total, self.kept)})
 
     def begun(self, instance_id: str, now: datetime) -> "Batch":
         """The batch at the beginning of a round.
 
         If an operator has started it again under another id, the first instance may have brought any record there.
         """
-        again = self.round == 1 and self.key not in {"", instance_id}
-        results = self.cut_short().results if again else self.results
-        return self.model_copy(update={"started_at": self.started_at or now, "results": results})
+        if self.started_at is not None:
+            return self
+        begun = self.model_copy(update={"started_at": now, "key": self.key or instance_id})
+        return begun if begun.key == instance_id else begun.doubted()
 
-    def cut_short(self) -> "Batch":
-        """The batch as it is known to be when nobody knows what was under way."""
-        results = tuple(
-            doubted(result, before=True) if isinstance(result, ItemPending | Deferred) else result
-            for result in self.results
-        )
-        return self.model_copy(update={"results": results})
+    def doubted(self) -> "Batch":
+        """The batch if nobody knows what became of the records that are not settled."""
+        waiting = tuple(one.model_copy(update={"may_be_stored": True}) for one in self.waiting)
+        known = {index for one in waiting for index in one.indexes}
+        doubts = tuple(i for i, line in enumerate(self.result_lines) if not line and i not in known)
+        return self.model_copy(update={"waiting": waiting, "doubts": doubts})
 
-    def sections(self, instance_id: str) -> Iterator[tuple[str, Section]]:
-        """The parts of this round, with the instance id for each."""
-        for number, items in enumerate(divide(self.items)):
-            section = Section(
-                key=self.key or instance_id, items=items, parallelism=self.settings.parallelism, kept=self.kept
-            )
-            yield f"{instance_id}-r{self.round}-s{number}", section
+    def again(self, corrections: Mapping[int, NewBusiness], *, not_stored: bool = False) -> "Batch":
+        """The batch anew: everything that was not posted, under the same keys but for what the API does not know.
 
-    def with_results(self, results: Sequence[ItemResult]) -> "Batch":
-        """The batch after some of its records were tried."""
-        known = list(self.results)
-        for item in results:
-            known[item.index] = doubted(item.result, before=may_be_stored(known[item.index]))
-        return self.model_copy(update={"results": tuple(known)})
-
-    def after_round(self, now: datetime, instance_id: str) -> tuple["Batch", datetime | None]:
-        """Decide what follows a round: the batch with its next round and when that is due, or with its end and None."""
-        deferred = {index: result for index, result in enumerate(self.results) if isinstance(result, Deferred)}
-        if not deferred:
-            return self.model_copy(update={"items": ()}), None
-        retry_after = max((result.retry_after or 0.0 for result in deferred.values()), default=0.0)
-        due = now + retry_delay(retry_after, attempt=self.round, instance_id=instance_id, settings=self.settings)
-        if due > (self.started_at or now) + timedelta(seconds=self.settings.deadline):
-            given_up = [ItemResult(index=i, result=GaveUp.after(result)) for i, result in deferred.items()]
-            return self.with_results(given_up).model_copy(update={"items": ()}), None
-        items = tuple(item for item in self.items if item.index in deferred)
-        return self.model_copy(update={"items": items, "round": self.round + 1}), due
-
-    def cancelled(self, *, before_round: bool = False) -> "Batch":
-        """The end of a batch that somebody cancelled: what is not settled will not be sent again.
+        A record that it has certainly refused, and one that is corrected, gets another key.
 
         Args:
-            before_round: Whether that was while the batch waited for its next round.
+            corrections: Records to send instead of others, by index, which the API does not have.
+            not_stored: Whether the caller knows that the API has nothing of what it may have for all that is known.
         """
-        results = tuple(
-            Cancelled.after(result)
-            if isinstance(result, Deferred)
-            else Cancelled(reason="not sent", may_be_stored=result.may_be_stored)
-            if isinstance(result, ItemPending)
-            else result
-            for result in self.results
-        )
-        return self.model_copy(update={"items": (), "results": results, "round": self.round - before_round})
-
-    @property
-    def ended_unsettled(self) -> Iterator[GaveUp | Cancelled]:
-        """The ends of the records that the API has neither taken nor refused."""
-        return (result for result in self.results if isinstance(result, GaveUp | Cancelled))
-
-    def progress(
-        self, now: datetime, *, next_round_at: datetime | None = None, section: str | None = None
-    ) -> BatchProgress:
-        """How far the batch is."""
-        counts = Counter[str](result.outcome for result in self.results)
-        settled = len(self.results) - counts["pending"] - counts["deferred"] - counts["invalid"]
-        reasons = Counter(result.reason for result in self.results if isinstance(result, Deferred | GaveUp))
-        seconds = (now - (self.started_at or now)).total_seconds()
-        return BatchProgress(
-            tally=Tally(total=len(self.results), **counts),
-            round=self.round - (next_round_at is not None),
-            rate=round(settled / seconds, 1) if seconds > 0 else 0.0,
-            next_round_at=next_round_at,
-            section=section,
-            warnings=sum(isinstance(result, ItemPosted) and result.warning is not None for result in self.results),
-            may_be_stored=sum(map(may_be_stored, self.results)),
-            reason=reasons.most_common(1)[0][0] if reasons else None,
+        records, results, revisions = self.lines, self.result_lines, dict(self.revisions)
+        counts: Counter[str] = Counter()
+        doubts: list[int] = []
+        for index, outcome in enumerate(self.outcomes):
+            if isinstance(outcome, ItemPosted):
+                counts.update(posted=1, warnings=outcome.warning is not None)
+                continue
+            if isinstance(outcome, ItemInvalid) and index not in corrections:
+                counts.update(invalid=1)
+                continue
+            if may_be_stored(outcome) and not not_stored:
+                doubts.append(index)
+            elif isinstance(outcome, Rejected) or (index in corrections and not isinstance(outcome, ItemInvalid)):
+                revisions[index] = revisions.get(index, 0) + 1
+            if index in corrections:
+                records[index] = write_json(accepted(corrections[index]))
+            results[index] = ""
+        return self.model_copy(
+            update={
+                "records": "\n".join(records),
+                "results": "\n".join(results),
+                "counts": Counts.model_validate(counts),
+                "waiting": (),
+                "doubts": tuple(doubts),
+                "revisions": revisions,
+                "round": 1,
+                "idle_rounds": 0,
+                "started_at": None,
+                "reason": None,
+            }
         )

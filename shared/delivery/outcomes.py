@@ -67,11 +67,13 @@ class Deferred(_NotPosted):
     Attributes:
         reason: For callers and logs; of what the API said it holds title and type of a problem only.
         retry_after: The server's wish in seconds, if it had one.
+        limited: Whether the API said no more than that it is asked too much; of use only in the moment.
     """
 
     outcome: Literal["deferred"] = "deferred"
     reason: str
     retry_after: float | None = None
+    limited: Annotated[bool, Field(exclude=True)] = False
 
 
 class _EndedUnposted(_NotPosted):

@@ -10,8 +10,9 @@ import azure.durable_functions as df
 import azure.functions as func
 from pydantic import BaseModel
 
-from shared.delivery.batches import Batch, ItemInvalid
+from shared.delivery.batches import Batch
 from shared.delivery.records import Delivery
+from shared.delivery.results import ItemInvalid
 from shared.operations import requests
 from shared.operations.durable_http import DurableHttpClient, durable_http_api
 from shared.operations.links import Links
@@ -65,23 +66,21 @@ async def started(
         if operation.finished:
             status = 201 if operation.state == "posted" else 200
     if isinstance(delivery, Batch):
-        operation.skipped, operation.skipped_total = _skipped(delivery.results)
+        operation.skipped, operation.skipped_total = _skipped(delivery.skipped)
     return operation_response(operation, links, status, located=True, Preference_Applied=applied)
 
 
 def validated(req: func.HttpRequest, records: Sequence[BaseModel]) -> func.HttpResponse:
     """Tell what a start with these records would take, without starting anything."""
     requests.read_operation_id(req.headers.get("Idempotency-Key"))
-    skipped, total = _skipped(records)
+    skipped, total = _skipped((i, one) for i, one in enumerate(records) if isinstance(one, ItemInvalid))
     return json_response(Validation(valid=len(records) - (total or 0), skipped=skipped, skipped_total=total))
 
 
-def _skipped(results: Iterable[BaseModel]) -> tuple[list[Skipped] | None, int | None]:
+def _skipped(results: Iterable[tuple[int, ItemInvalid]]) -> tuple[list[Skipped] | None, int | None]:
     """The records that are left out, as many as are listed, and how many there are; None for none."""
     skipped = [
-        Skipped(index=index, line=result.line, field=result.field, detail=result.detail)
-        for index, result in enumerate(results)
-        if isinstance(result, ItemInvalid)
+        Skipped(index=index, line=result.line, field=result.field, detail=result.detail) for index, result in results
     ]
     return skipped[: requests.MAX_ERRORS] or None, len(skipped) or None
 

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 import azure.durable_functions as df
 import azure.functions as func
 
-from shared.delivery.records import Delivery
 from shared.operations import requests
 from shared.operations.links import Links
 from shared.operations.list_query import ListQuery
@@ -60,11 +59,12 @@ async def CancelOperation(req: func.HttpRequest, client: df.DurableOrchestration
 @operations.durable_client_input("client")
 @problems_answered
 async def RetryOperation(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
-    """Deliver a record again that was not posted, corrected if a body is given."""
+    """Deliver again what was not posted: a record, corrected if a body is given, or those of a batch."""
     not_stored = requests.read_flag(req.params, "not_stored")
-    business = requests.read_correction(req.headers, req.get_body())
-    corrected = None if business is None else Delivery.of(business, DeliverySettings.from_environment())
-    retried = await Operations(durable_client(client)).retry(req.route_params["id"], corrected, not_stored=not_stored)
+    correction = requests.Correction(req.headers, req.get_body())
+    settings = DeliverySettings.from_environment()
+    operations = Operations(durable_client(client))
+    retried = await operations.retry(req.route_params["id"], correction, settings, not_stored=not_stored)
     return operation_response(retried, Links.of(req.url, "businesses/operations/{id}/retry"), 202, located=True)
 
 

@@ -10,10 +10,11 @@ import azure.durable_functions as df
 from shared.delivery.attempts import parse_outcome
 from shared.delivery.batches import BatchProgress
 from shared.delivery.bounds import SINGLE_LIMIT, STATUS_LIMIT, bounded, size, stored
+from shared.delivery.chunks import Counts
 from shared.delivery.judgement import FAILED
 from shared.delivery.outcomes import AttemptOutcome, Deferred, Outcome, Posted
 from shared.delivery.records import Progress
-from shared.telemetry import count_outcome
+from shared.telemetry import count_outcomes
 
 _log = logging.getLogger("post_business")
 
@@ -27,15 +28,20 @@ def attempted(posting: Any) -> Generator[Any, Any, AttemptOutcome]:
 
 
 def cancelled_during(
-    context: df.DurableOrchestrationContext, task: Any, cancel: Any, progress: Progress | BatchProgress
+    context: df.DurableOrchestrationContext, task: Any, cancel: Any, progress: Progress
 ) -> Generator[Any, Any, bool]:
     """Wait for a task, or until somebody cancels; tells whether somebody did, and shows it at once to who asked."""
     if (yield context.task_any([task, cancel])) is not cancel:
         return False
+    see_cancel(context, progress)
+    return True
+
+
+def see_cancel(context: df.DurableOrchestrationContext, progress: Progress | BatchProgress) -> None:
+    """Show at once to who cancels that this has been seen."""
     show(context, stored(progress.model_copy(update={"cancelling": True})))
     if not context.is_replaying:
         _log.info("Operation %s: cancelling", context.instance_id)
-    return True
 
 
 def cancelled_before(context: df.DurableOrchestrationContext, due: datetime, cancel: Any) -> Generator[Any, Any, bool]:
@@ -70,8 +76,18 @@ def show(context: df.DurableOrchestrationContext, status: dict[str, Any]) -> Non
 def count(outcome: Outcome) -> None:
     """Count an outcome for the operators."""
     posted = outcome if isinstance(outcome, Posted) else None
-    count_outcome(
+    count_outcomes(
         outcome.outcome,
-        replayed=posted is not None and posted.replayed,
-        warned=posted is not None and posted.warning is not None,
+        replayed=int(posted is not None and posted.replayed),
+        warned=int(posted is not None and posted.warning is not None),
     )
+
+
+def count_all(context: df.DurableOrchestrationContext, counts: Counts, deferred: int = 0) -> None:
+    """Count the outcomes of many records for the operators: once, not at every replay."""
+    if context.is_replaying:
+        return
+    count_outcomes("posted", counts.posted, replayed=counts.replayed, warned=counts.warnings)
+    for outcome in ("rejected", "gave_up", "cancelled"):
+        count_outcomes(outcome, getattr(counts, outcome))
+    count_outcomes("deferred", deferred)

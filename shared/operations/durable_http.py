@@ -59,6 +59,7 @@ class Instance(BaseModel):
     custom_status: Any = None
     input_: Annotated[Any, Field(validation_alias="input")] = None
     output: Any = None
+    history: Annotated[list[dict[str, Any]] | None, Field(validation_alias="historyEvents")] = None
 
     def __bool__(self) -> bool:
         return self.created_time is not None
@@ -69,7 +70,12 @@ class DurableHttpApi(ApiClient):
 
     @get("instances/{instance_id}")
     async def get_instance(
-        self, instance_id: str, *, show_input: Annotated[bool, Query("showInput")]
+        self,
+        instance_id: str,
+        *,
+        show_input: Annotated[bool, Query("showInput")],
+        show_history: Annotated[bool | None, Query("showHistory")] = None,
+        show_history_output: Annotated[bool | None, Query("showHistoryOutput")] = None,
     ) -> ApiResponse[Instance]:
         """Look an instance up; the engine sends the input unless it is told not to."""
         ...
@@ -82,7 +88,6 @@ class DurableHttpApi(ApiClient):
         created_from: Annotated[str, Query("createdTimeFrom")],
         created_to: Annotated[str | None, Query("createdTimeTo")] = None,
         runtime_status: Annotated[str | None, Query("runtimeStatus")] = None,
-        prefix: Annotated[str | None, Query("instanceIdPrefix")] = None,
         continuation: Annotated[str | None, Header(_CONTINUATION)] = None,
     ) -> ApiResponse[list[Instance]]:
         """List instances by their ids; without `createdTimeFrom`, the engine would send the inputs all the same."""
@@ -103,34 +108,29 @@ class DurableHttpClient:
         self.purge_instance_history = client.purge_instance_history
         self._api = api
 
-    async def get_status(self, instance_id: str, *, show_input: bool = False) -> OrchestrationStatus:
+    async def get_status(
+        self,
+        instance_id: str,
+        *,
+        show_history: bool = False,
+        show_history_output: bool = False,
+        show_input: bool = False,
+    ) -> OrchestrationStatus:
         """Look an instance up.
 
         Raises:
             TaskHubError: The extension does not answer.
         """
         try:
-            answer = await self._api.get_instance(instance_id, show_input=show_input)
+            answer = await self._api.get_instance(
+                instance_id,
+                show_input=show_input,
+                show_history=show_history or None,
+                show_history_output=show_history_output or None,
+            )
             return Instance() if answer.status == httpx.codes.NOT_FOUND else answer.unwrap()
         except ApiError as error:
             raise TaskHubError(str(error)) from error
-
-    async def get_status_by(
-        self,
-        created_time_from: datetime | None = None,
-        created_time_to: datetime | None = None,
-        runtime_status: Sequence[RuntimeStatus] | None = None,
-        instance_id_prefix: str | None = None,
-    ) -> list[OrchestrationStatus]:
-        """Find all instances that were created within a time, both ends included, and are otherwise as wanted.
-
-        Raises:
-            TaskHubError: The extension does not answer.
-        """
-        pages = self.pages(
-            LARGEST_PAGE, created_time_from, created_time_to, runtime_status, instance_id_prefix=instance_id_prefix
-        )
-        return [instance async for page in pages for instance in page]
 
     async def pages(
         self,
@@ -138,19 +138,16 @@ class DurableHttpClient:
         created_time_from: datetime | None = None,
         created_time_to: datetime | None = None,
         runtime_status: Sequence[RuntimeStatus] | None = None,
-        *,
-        instance_id_prefix: str | None = None,
     ) -> AsyncGenerator[Sequence[OrchestrationStatus]]:
-        """Find instances as `get_status_by` does, page by page, and ask for the next page only when it is wanted.
+        """Find instances page by page, and ask for the next page only when it is wanted.
 
         Any page may have fewer instances than it could have, or none, and yet not be the last.
 
         Args:
             first: How many instances to ask for at first; whoever wants more than these gets them in large pages.
-            created_time_from: As in `get_status_by`.
-            created_time_to: As in `get_status_by`.
-            runtime_status: As in `get_status_by`.
-            instance_id_prefix: As in `get_status_by`.
+            created_time_from: The earliest time of creation, this one included.
+            created_time_to: The latest time of creation, this one included.
+            runtime_status: How the instances stand; None for any way.
 
         Raises:
             TaskHubError: The extension does not answer.
@@ -163,7 +160,6 @@ class DurableHttpClient:
                     created_from=_time(created_time_from or BEGINNING),
                     created_to=None if created_time_to is None else _time(created_time_to),
                     runtime_status=",".join(status.value for status in runtime_status or ()) or None,
-                    prefix=instance_id_prefix,
                     continuation=continuation,
                 )
                 page = answer.unwrap()

@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.delivery.batches import BatchProgress, ItemResult
+from shared.delivery.batches import BatchProgress
 from shared.delivery.outcomes import Outcome, Posted
+from shared.delivery.results import ItemResult
 
 type State = Literal[
     "pending",

@@ -6,14 +6,15 @@ import re
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from shared.business import Business, NewBusiness
 from shared.delivery.answers import json_name
-from shared.delivery.batches import MAX_RECORDS, ItemInvalid
+from shared.delivery.batches import MAX_RECORDS
+from shared.delivery.results import ItemInvalid
 from shared.http.printable import printable
 
 from .bodies import CSV, JSON, NDJSON, has_body, read_text
@@ -72,13 +73,61 @@ def read_business[M: BaseModel = NewBusiness](
     raise RequestError(400, "Invalid record", detail, errors=record.first, errors_total=record.total)
 
 
-def read_correction(headers: Mapping[str, str], body: bytes) -> NewBusiness | None:
-    """Validate the record of a retry, if the caller has sent one.
+class _CorrectedItem(BaseModel):
+    """A record of a batch, to be sent in place of another."""
 
-    Raises:
-        RequestError: As `read_business`.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+
+    index: Annotated[int, Field(ge=0)]
+    record: NewBusiness
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """What a caller sends with a retry: nothing, or what is to be sent instead; read when it is known what is retried.
+
+    Attributes:
+        headers: Of the request.
+        body: Of the request.
     """
-    return read_business(headers, body) if has_body(headers, body) else None
+
+    headers: Mapping[str, str]
+    body: bytes
+
+    def record(self) -> NewBusiness | None:
+        """The record in place of a single one, if there is one.
+
+        Raises:
+            RequestError: As `read_business`.
+        """
+        return read_business(self.headers, self.body) if has_body(self.headers, self.body) else None
+
+    def records(self, total: int) -> dict[int, NewBusiness]:
+        """The records in place of some of a batch, by index: `[{"index": 3, "record": {…}}, …]`.
+
+        Args:
+            total: How many records the batch has.
+
+        Raises:
+            RequestError: 411, 413, 415, or 400 with `errors` as those of `read_batch`; nothing of it is used then.
+        """
+        if not has_body(self.headers, self.body):
+            return {}
+        corrections = read_batch(self.headers, self.body, model=_CorrectedItem)
+        corrected: dict[int, NewBusiness] = {}
+        errors = []
+        for number, one in enumerate(corrections):
+            if not isinstance(one, _CorrectedItem):
+                continue
+            if one.index >= total:
+                errors.append({"index": number, **_bounded("index", f"expected 0 to {total - 1}, got {one.index}")})
+            elif one.index in corrected:
+                errors.append({"index": number, **_bounded("index", f"{one.index} stands there twice")})
+            corrected[one.index] = one.record
+        if errors:
+            detail = f"{len(errors)} of {len(corrections)} corrections are invalid, nothing was started"
+            raise RequestError(400, "Invalid batch", detail, errors=errors[:MAX_ERRORS], errors_total=len(errors))
+        return corrected
 
 
 def read_batch[M: BaseModel = NewBusiness](

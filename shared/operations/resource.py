@@ -4,30 +4,36 @@ import asyncio
 import re
 import uuid
 from collections.abc import AsyncIterator
-from math import ceil
+from typing import Any
 
 from shared.delivery import outcomes
-from shared.delivery.batches import PAGE_SIZE, Batch, ItemResult
+from shared.delivery.batches import Batch
 from shared.delivery.bounds import stored
-from shared.delivery.records import Delivery, Progress
-from shared.settings import BatchSettings
+from shared.delivery.records import Delivery
+from shared.delivery.results import ItemOutcome
+from shared.settings import BatchSettings, DeliverySettings
 
-from .model import Operation, ResultPage
+from .model import Operation
 from .problems import RequestError
+from .requests import MAX_ERRORS, Correction
 from .status import (
     BATCH,
     CANCEL,
     DELIVERY,
     OrchestrationClient,
     OrchestrationStatus,
+    batch_of,
     describe,
     has_ended,
     input_of,
     is_operation,
+    mark_of,
     progress_of,
 )
 
 _OPERATION_ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
+_WHOLE = {"show_input": True, "show_history": True, "show_history_output": True}
+_MAY_BE_STORED = "may be stored: the fate of one attempt is unknown; if you know that it is not, say ?not_stored=true"
 _WAIT_STEP_SECONDS = 0.25
 _CONFIRM_SECONDS = 30.0
 
@@ -44,7 +50,7 @@ class Operations:
         Raises:
             RequestError: 422, the operation exists with another body; 413, the durable backend cannot take the batch.
         """
-        orchestrator = DELIVERY if isinstance(started, Delivery) else BATCH
+        orchestrator = _orchestrator(started)
         status = await self._find(operation_id, show_input=True)
         if status is None:
             if isinstance(started, Batch):
@@ -81,34 +87,16 @@ class Operations:
                 return operation
             await asyncio.sleep(min(_WAIT_STEP_SECONDS, remaining))
 
-    async def results(
-        self, operation_id: str, *, warning: bool = False, may_be_stored: bool = False, page: int = 1
-    ) -> ResultPage:
-        """What has become of the records of a batch, one page of a hundred; while it runs, as of its last round.
-
-        Args:
-            operation_id: Of the batch.
-            warning: Only the records that the API took with an answer that could not be read.
-            may_be_stored: Only the records that were not posted, and that the API may have all the same.
-            page: From 1.
+    async def outcomes(self, operation_id: str) -> list[ItemOutcome]:
+        """What has become of each record of a batch so far, in the order in which they were sent.
 
         Raises:
-            RequestError: 404, there is no such batch or page.
+            RequestError: 404, there is no such batch.
         """
-        status = await self._get(operation_id, show_input=True)
+        status = await self._get(operation_id, **_WHOLE)
         if status.name != BATCH:
             raise RequestError(404, "Not Found", "this operation is no batch: its outcome is in the operation itself")
-        completed = status.runtime_status.name == "Completed"
-        batch = Batch.model_validate(status.output if completed else input_of(status))
-        if has_ended(status) and not completed:
-            batch = batch.cut_short()
-        results = [
-            ItemResult(index=index, result=result)
-            for index, result in enumerate(batch.results)
-            if (getattr(result, "warning", None) or not warning)
-            and (outcomes.may_be_stored(result) or not may_be_stored)
-        ]
-        return ResultPage(page=page, pages=_pages(len(results), page), results=_page(results, page))
+        return batch_of(status).outcomes
 
     async def cancel(self, operation_id: str) -> Operation:
         """Have nothing more sent; what is under way comes to its end. Returns once the orchestration has seen it.
@@ -126,22 +114,17 @@ class Operations:
             if operation.finished:
                 raise RequestError(409, "Conflict", f"the operation has ended: {operation.state}")
             if second == int(second):
-                await self._raise_cancel(status)
+                await self._raise_cancel(operation_id)
         raise RequestError(
             503, "Service Unavailable", "the operation has not seen yet that it is cancelled", retry_after=1.0
         )
 
-    async def _raise_cancel(self, status: OrchestrationStatus) -> None:
-        """Send the event to a delivery, or to a batch, its section, and the section's own."""
-        running: str | None = status.instance_id
-        while running is not None and status:
-            try:
-                await self._client.raise_event(running, CANCEL)
-            except Exception:  # the SDK raises nothing narrower where an instance has just ended
-                if (left := await self._client.get_status(running)) and not has_ended(left):
-                    raise
-            running = (status.custom_status or {}).get("section")
-            status = await self._client.get_status(running) if running else status
+    async def _raise_cancel(self, operation_id: str) -> None:
+        try:
+            await self._client.raise_event(operation_id, CANCEL)
+        except Exception:  # the SDK raises nothing narrower where the instance has just ended
+            if not has_ended(await self._get(operation_id)):
+                raise
 
     async def _seconds(self) -> AsyncIterator[float]:
         """Look again and again, until the limit of a request: yields the seconds that have passed, in even steps."""
@@ -149,26 +132,26 @@ class Operations:
             yield step * _WAIT_STEP_SECONDS
             await asyncio.sleep(_WAIT_STEP_SECONDS)
 
-    async def retry(self, operation_id: str, corrected: Delivery | None, *, not_stored: bool = False) -> Operation:
-        """Deliver a record again that was not posted.
+    async def retry(
+        self, operation_id: str, correction: Correction, settings: DeliverySettings, *, not_stored: bool = False
+    ) -> Operation:
+        """Deliver again what was not posted. The operation keeps its id.
 
         Args:
-            operation_id: Of the operation, which keeps its id.
-            corrected: The record to send instead, with the settings to send it by; None sends the same one again.
-            not_stored: The caller knows that the API has not got the record, though it may be stored for all that the
-                operation knows.
+            operation_id: Of the operation.
+            correction: What to send instead.
+            settings: By which what is corrected is sent, and a batch.
+            not_stored: The caller knows that the API has not got what may be stored for all that the operation knows.
 
         Raises:
-            RequestError: 404, there is no such operation; 409, it has not ended, or the record may have been stored.
+            RequestError: 400, a correction is not valid; 404, there is no such operation; 409, it has not ended, or
+                nothing is left to be sent, or what is to be corrected may have been stored; 413, the durable backend
+                cannot take the batch.
         """
-        operation = describe(status := await self._get(operation_id, show_input=True))
-        if status.name != DELIVERY:
-            raise RequestError(
-                409,
-                "Conflict",
-                "a batch is not retried: send those of its records again that were not posted and are certainly not "
-                "stored, in a new batch",
-            )
+        status = await self._get(operation_id, **_WHOLE)
+        if status.name == BATCH:
+            return await self._retry_batch(status, correction, settings, not_stored=not_stored)
+        operation = describe(status)
         mistaken_for_posted = operation.warned and not_stored
         if not operation.finished or (operation.state == "posted" and not mistaken_for_posted):
             hint = ", with a warning: if you know that the API has not got it, say ?not_stored=true"
@@ -181,6 +164,8 @@ class Operations:
         if (progress := progress_of(status)) is not None:
             delivery = delivery.model_copy(update={"revision": max(delivery.revision, progress.revision)})
         may_be_stored = (operation.may_be_stored or delivery.may_be_stored) and not not_stored
+        business = correction.record()
+        corrected = None if business is None else Delivery.of(business, settings)
         if corrected is not None and delivery.is_corrected_by(corrected):
             if may_be_stored:
                 raise RequestError(
@@ -194,10 +179,32 @@ class Operations:
         else:
             was_refused = operation.state == "rejected" and not may_be_stored
             delivery = delivery.model_copy(update={"may_be_stored": may_be_stored, "was_refused": was_refused})
-        delivery = delivery.model_copy(update={"mark": uuid.uuid4().hex})
         return await self._restart(status, delivery)
 
-    async def _restart(self, ended: OrchestrationStatus, delivery: Delivery) -> Operation:
+    async def _retry_batch(
+        self, status: OrchestrationStatus, correction: Correction, settings: DeliverySettings, *, not_stored: bool
+    ) -> Operation:
+        operation = describe(status)
+        if not operation.finished:
+            raise RequestError(409, "Conflict", f"only a batch that has ended is retried: {operation.state}")
+        batch = batch_of(status)
+        corrections = correction.records(batch.total)
+        known = batch.outcomes
+        errors: list[dict[str, Any]] = []
+        for index in sorted(corrections):
+            if known[index].outcome == "posted":
+                errors.append({"index": index, "field": "index", "detail": "the API has this record"})
+            elif outcomes.may_be_stored(known[index]) and not not_stored:
+                errors.append({"index": index, "field": "index", "detail": _MAY_BE_STORED})
+        if errors:
+            detail = f"{len(errors)} of {len(corrections)} records cannot be corrected, nothing was started"
+            raise RequestError(409, "Conflict", detail, errors=errors[:MAX_ERRORS], errors_total=len(errors))
+        again = batch.again(corrections, not_stored=not_stored).model_copy(update={"settings": settings})
+        if again.counts.posted + again.counts.invalid == again.total:
+            raise RequestError(409, "Conflict", "nothing is left to be sent: every valid record is posted")
+        return await self._restart(status, _with_room(again))
+
+    async def _restart(self, ended: OrchestrationStatus, started: Delivery | Batch) -> Operation:
         """Start an instance that has ended again, and return once it runs with this input.
 
         The engine does not start an ended instance atomically: of two starts at once both may succeed, and one counts.
@@ -205,40 +212,35 @@ class Operations:
         Raises:
             RequestError: 409, somebody else has started it again; 503, nobody knows in time.
         """
-        operation_id, before = ended.instance_id or "", progress_of(ended)
+        operation_id, before = ended.instance_id or "", mark_of(ended)
+        started = started.model_copy(update={"mark": uuid.uuid4().hex})
         conflict = RequestError(409, "Conflict", "somebody else retries the operation at the same time")
         try:
-            await self._client.start_new(DELIVERY, operation_id, stored(delivery))
+            await self._client.start_new(_orchestrator(started), operation_id, stored(started))
         except Exception:  # the SDK raises nothing narrower where the instance runs
             if has_ended(await self._get(operation_id)):
                 raise
             raise conflict from None
         async for _ in self._seconds():
-            status = await self._get(operation_id)
-            progress = progress_of(status) or Progress()
-            if progress.mark == delivery.mark:
-                return Operation(id=operation_id, state="pending", may_be_stored=delivery.may_be_stored)
-            if progress.mark and (before is None or progress.mark != before.mark):
+            mark = mark_of(await self._get(operation_id))
+            if mark == started.mark:
+                doubt = started.may_be_stored if isinstance(started, Delivery) else bool(started.doubts)
+                return Operation(id=operation_id, state="pending", may_be_stored=doubt)
+            if mark not in {"", before}:
                 raise conflict
         raise RequestError(
             503, "Service Unavailable", "the operation has not begun again yet: look at its state", retry_after=1.0
         )
 
     async def erase(self, operation_id: str) -> None:
-        """Forget a finished operation, with its record and the parts of a batch; returns when none of it is left.
+        """Forget a finished operation, with its records.
 
         Raises:
-            RequestError: 404, there is no such operation; 409, it has not ended, or a part of it has not, or somebody
-                starts it again meanwhile.
+            RequestError: 404, there is no such operation; 409, it has not ended, or somebody starts it again meanwhile.
         """
         if not has_ended(status := await self._get(operation_id)):
             state = describe(status).state
             raise RequestError(409, "Conflict", f"only what has ended is erased, this is {state}")
-        # The parts of a batch go first: while any is there, so is the operation to be erased again.
-        while parts := list(await self._client.get_status_by(instance_id_prefix=f"{operation_id}-")):
-            if not all(has_ended(part) for part in parts):
-                raise RequestError(409, "Conflict", "a part of the batch is still under way")
-            await asyncio.gather(*(self._client.purge_instance_history(part.instance_id or "") for part in parts))
         try:
             await self._client.purge_instance_history(operation_id)
         except Exception:  # the SDK raises nothing narrower for an instance that runs
@@ -247,17 +249,17 @@ class Operations:
         if await self._find(operation_id) is not None:
             raise RequestError(409, "Conflict", "the operation was started again meanwhile")
 
-    async def _get(self, operation_id: str, *, show_input: bool = False) -> OrchestrationStatus:
-        status = await self._find(operation_id, show_input=show_input)
+    async def _get(self, operation_id: str, **shown: bool) -> OrchestrationStatus:
+        status = await self._find(operation_id, **shown)
         if status is None:
             raise RequestError(404, "Not Found", "there is no operation with this id")
         return status
 
-    async def _find(self, operation_id: str, *, show_input: bool = False) -> OrchestrationStatus | None:
+    async def _find(self, operation_id: str, **shown: bool) -> OrchestrationStatus | None:
         # The SDK puts the id into a URL as it is: what could not be an id must not get there.
         if not _OPERATION_ID.fullmatch(operation_id):
             return None
-        status = await self._client.get_status(operation_id, show_input=show_input)
+        status = await self._client.get_status(operation_id, **shown)
         return status if is_operation(status) else None
 
 
@@ -266,22 +268,15 @@ def _with_room(batch: Batch) -> Batch:
     limit = BatchSettings.from_environment().max_bytes
     if limit is None:
         return batch
-    if (size := batch.stored_size) > limit:
+    if (size := batch.least_size) > limit:
         raise RequestError(
             413,
             "Content Too Large",
-            f"expected a batch that takes at most {limit} bytes in the task hub, and these {len(batch.items)} records "
+            f"expected a batch that takes at most {limit} bytes in the task hub, and these {batch.total} records "
             f"may take {size}: send them as several batches",
         )
     return batch.within(limit)
 
 
-def _pages(length: int, page: int) -> int:
-    pages = max(1, ceil(length / PAGE_SIZE))
-    if not 1 <= page <= pages:
-        raise RequestError(404, "Not Found", f"there is no page {page}: expected 1 to {pages}")
-    return pages
-
-
-def _page[T](items: list[T], page: int) -> list[T]:
-    return items[(page - 1) * PAGE_SIZE : page * PAGE_SIZE]
+def _orchestrator(started: Delivery | Batch) -> str:
+    return DELIVERY if isinstance(started, Delivery) else BATCH

@@ -1,20 +1,24 @@
 """Reads the durable status of an orchestration as the operation that it is to callers."""
 
 import json
-from collections.abc import Awaitable, Iterable, Sequence
-from datetime import datetime
+from collections.abc import Awaitable
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from shared.delivery.batches import BatchProgress
+from shared.delivery.batches import Batch, BatchProgress, BatchStatus
+from shared.delivery.chunks import Report
 from shared.delivery.outcomes import Cancelled, Deferred, may_be_stored
 from shared.delivery.records import Progress
+from shared.delivery.rounds import Round
 
 from .model import Operation, State
 
 DELIVERY = "PostBusinessOrchestrator"
-BATCH = "PostBatchOrchestrator"
+BATCH = "PostBusinessesOrchestrator"
+CHUNK = "PostBusinesses"
 CANCEL = "Cancel"
-"""The names of the orchestrators whose instances are operations, and of the event that cancels one."""
+"""The names of the orchestrators whose instances are operations, of the activity of a batch, and of the event that
+cancels an operation."""
 
 _OVERRIDING: dict[str, State] = {
     "Pending": "pending",
@@ -42,6 +46,7 @@ class OrchestrationStatus(Protocol):
     custom_status: Any
     input_: Any
     output: Any
+    history: list[dict[str, Any]] | None
 
     def __bool__(self) -> bool: ...
 
@@ -55,17 +60,15 @@ class OrchestrationClient(Protocol):
     def start_new(self, orchestrator: str, instance_id: str, started_with: Any, /) -> Awaitable[str]:
         """Start an instance; raises `Exception` if one with this id is running."""
 
-    def get_status(self, instance_id: str, *, show_input: bool = False) -> Awaitable[OrchestrationStatus]:
-        """Look an instance up."""
-
-    def get_status_by(
+    def get_status(
         self,
-        created_time_from: datetime | None = None,
-        created_time_to: datetime | None = None,
-        runtime_status: Sequence[Any] | None = None,
-        instance_id_prefix: str | None = None,
-    ) -> Awaitable[Iterable[OrchestrationStatus]]:
-        """List all instances that were created within a time, both ends included, and are otherwise as wanted."""
+        instance_id: str,
+        *,
+        show_history: bool = False,
+        show_history_output: bool = False,
+        show_input: bool = False,
+    ) -> Awaitable[OrchestrationStatus]:
+        """Look an instance up."""
 
     def purge_instance_history(self, instance_id: str) -> Awaitable[object]:
         """Delete an instance that has ended; raises `Exception` if it has not."""
@@ -80,13 +83,16 @@ def has_ended(status: OrchestrationStatus) -> bool:
 
 
 def is_operation(status: OrchestrationStatus) -> bool:
-    """Whether there is such an instance, and callers know it: parts of batches are not theirs."""
+    """Whether there is such an instance, and callers know it."""
     return bool(status) and status.name in (DELIVERY, BATCH)
 
 
 def input_of(status: OrchestrationStatus) -> dict[str, Any]:
     """What the instance was started with; empty if the status was asked for without it."""
-    started_with = status.input_
+    return _decoded(status.input_)
+
+
+def _decoded(started_with: Any) -> dict[str, Any]:
     while isinstance(started_with, str):  # the SDK encodes the input of a start twice
         started_with = json.loads(started_with)
     return started_with if isinstance(started_with, dict) else {}
@@ -96,6 +102,29 @@ def progress_of(status: OrchestrationStatus) -> Progress | None:
     """How far the delivery of a single record is; None before it says so."""
     reported = status.output if status.runtime_status.name == "Completed" else status.custom_status
     return Progress.model_validate(reported) if reported else None
+
+
+def mark_of(status: OrchestrationStatus) -> str:
+    """Which start of the operation the orchestration says that it is; empty before it says so."""
+    reported = status.output if status.runtime_status.name == "Completed" else status.custom_status
+    return reported.get("mark", "") if isinstance(reported, dict) else ""
+
+
+def batch_of(status: OrchestrationStatus) -> Batch:
+    """A batch as it stands: what its round began with, and what the activities of that round have returned since.
+
+    The status was asked for with its history, of which both is taken, since only so they belong together.
+    """
+    history = status.history or []
+    began = next((event for event in history if event.get("EventType") == "ExecutionStarted"), {})
+    now = status.created_time or datetime.now(UTC)
+    batch = Batch.model_validate(_decoded(began.get("Input") or status.input_)).begun(status.instance_id or "", now)
+    round_ = Round(batch, now)
+    for event in history:
+        if event.get("EventType") == "TaskCompleted" and event.get("FunctionName") == CHUNK:
+            round_.take_in(Report.model_validate(_decoded(event.get("Result"))), now)
+    batch = round_.following(now, waited=False)
+    return batch.doubted() if status.runtime_status.name in _CUT_SHORT else batch
 
 
 def describe(status: OrchestrationStatus) -> Operation:
@@ -109,9 +138,9 @@ def describe(status: OrchestrationStatus) -> Operation:
     )
     if status.name == BATCH:
         if status.custom_status:
-            batch = BatchProgress.model_validate(status.custom_status)
+            batch = BatchStatus.model_validate(status.custom_status)
             cancelled = runtime_status == "Completed" and batch.tally.cancelled > 0
-            operation.batch = batch.model_copy(update={"section": None, "cancelling": False})
+            operation.batch = BatchProgress.model_validate(status.custom_status)
             operation.attempt = batch.round
             operation.next_attempt_at = batch.next_round_at
             operation.may_be_stored = batch.may_be_stored > 0
@@ -136,7 +165,11 @@ def describe(status: OrchestrationStatus) -> Operation:
         if operation.batch:
             tally = operation.batch.tally
             doubtful = operation.batch.may_be_stored + tally.pending + tally.deferred  # at most: some are both
-            update = {"next_round_at": None, "may_be_stored": min(doubtful, tally.total - tally.posted)}
+            update = {
+                "next_round_at": None,
+                "expected_end_at": None,
+                "may_be_stored": min(doubtful, tally.total - tally.posted),
+            }
             operation.batch = operation.batch.model_copy(update=update)
     operation.cancelling = operation.cancelling and not operation.finished
     return operation

@@ -1,7 +1,15 @@
 """A declarative, typed HTTP client: an API is described as a class, one method stub an endpoint."""
 
 from .client import ApiClient
-from .errors import ApiDecodeError, ApiError, ApiResponseError, ApiTimeoutError, ApiTransportError, ProblemDetails
+from .errors import (
+    ApiDecodeError,
+    ApiError,
+    ApiPausedError,
+    ApiResponseError,
+    ApiTimeoutError,
+    ApiTransportError,
+    ProblemDetails,
+)
 from .options import CallOptions, ClientOptions
 from .parameters import Body, Form, Header, Query
 from .responses import ApiResponse
@@ -11,6 +19,7 @@ __all__ = [
     "ApiClient",
     "ApiDecodeError",
     "ApiError",
+    "ApiPausedError",
     "ApiResponse",
     "ApiResponseError",
     "ApiTimeoutError",

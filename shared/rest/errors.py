@@ -170,6 +170,10 @@ class ApiTimeoutError(ApiTransportError):
     """There is no response in time."""
 
 
+class ApiPausedError(ApiTransportError):
+    """The request was not sent, since the API wants none at the moment; `retry_after` says until when."""
+
+
 def response_error(
     response: httpx.Response, body: bytes, *, cut: bool, method: str, url: str, now: Callable[[], float]
 ) -> ApiResponseError:
