@@ -119,7 +119,7 @@ class _Counting(httpx.AsyncBaseTransport):
 class _Unused:
     """Stands for the client of the SDK, of which a list needs nothing."""
 
-    start_new = raise_event = purge_instance_history = get_status = get_status_by = None
+    start_new = raise_event = purge_instance_history = get_status = None
 
 
 async def first_page(url: str, since: datetime) -> tuple[int, int]:

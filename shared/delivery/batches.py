@@ -13,7 +13,7 @@ from shared.business import NewBusiness
 from shared.settings import DeliverySettings
 
 from .bounds import BATCH_LIMIT, size, stored
-from .chunks import Counts, Indexes
+from .chunks import Counts, Indexes, Revisions
 from .outcomes import Deferred, Rejected, may_be_stored
 from .records import accepted, fingerprint_of
 from .results import LEAST, ItemInvalid, ItemOutcome, ItemPending, ItemPosted, read_line, write_json, write_line
@@ -120,7 +120,7 @@ class Batch(BaseModel):
         counts: Of the results.
         waiting: The records that were deferred.
         doubts: Those of the others without a result that an earlier attempt may have brought to the API.
-        revisions: Of the keys of records that the API has refused before, by index.
+        revisions: Of the keys of records that the API has refused before.
         fingerprint: Of what the caller sent first; tells a repeated request from a reused `Idempotency-Key`.
         key: What the records' idempotency keys begin with: the id of the first instance with this input, which an
             operator may have started again under another id.
@@ -139,7 +139,7 @@ class Batch(BaseModel):
     counts: Counts = Counts()
     waiting: tuple[Waiting, ...] = ()
     doubts: Indexes = ()
-    revisions: dict[int, int] = {}
+    revisions: Revisions = ()
     settings: DeliverySettings
     fingerprint: str
     key: str = ""
@@ -262,7 +262,7 @@ class Batch(BaseModel):
                 "counts": Counts.model_validate(counts),
                 "waiting": (),
                 "doubts": tuple(doubts),
-                "revisions": revisions,
+                "revisions": tuple(revisions.items()),
                 "round": 1,
                 "idle_rounds": 0,
                 "started_at": None,

@@ -35,6 +35,9 @@ _log = logging.getLogger("post_business")
 type Indexes = tuple[int, ...]
 """Places of records in what the caller sent, from 0."""
 
+type Revisions = tuple[tuple[int, int], ...]
+"""How often the idempotency keys of some records were changed, with their indexes."""
+
 
 class Chunk(BaseModel):
     """Input of the activity: some records of a batch.
@@ -43,7 +46,7 @@ class Chunk(BaseModel):
         key: What the idempotency key of every record of the batch begins with.
         indexes: Of these records.
         records: As they were accepted, a line of JSON each, in the order of `indexes`.
-        revisions: Of the keys of records that the API has refused before, by index.
+        revisions: Of the keys of records that the API has refused before.
         doubts: Which of the records an earlier attempt may have brought to the API.
         width: How many records are under way at once.
         kept: How much is kept of what the API tells about a record, on average (`results.write_lines`).
@@ -54,21 +57,17 @@ class Chunk(BaseModel):
     key: str
     indexes: Indexes
     records: str
-    revisions: dict[int, int] = {}
+    revisions: Revisions = ()
     doubts: Indexes = ()
     width: int = 1
     kept: int
 
     def attempts(self) -> Iterator[tuple[int, Attempt]]:
         """One for each record, with its index: the same in every round, on every replay and after every restart."""
+        revisions = dict(self.revisions)
         for index, line in zip(self.indexes, self.records.split("\n"), strict=True):
-            yield index, Attempt(record=json.loads(line), idempotency_key=key_of(self.key, index, self.revisions))
-
-
-def key_of(batch_key: str, index: int, revisions: dict[int, int]) -> str:
-    """The idempotency key of a record of a batch."""
-    revision = revisions.get(index, 0)
-    return f"{batch_key}-{index}.{revision}" if revision else f"{batch_key}-{index}"
+            key, revision = f"{self.key}-{index}", revisions.get(index, 0)
+            yield index, Attempt(record=json.loads(line), idempotency_key=f"{key}.{revision}" if revision else key)
 
 
 class Deferral(BaseModel):

@@ -62,6 +62,7 @@ class Round:
         self._began = now
         self._deadline = (batch.started_at or now) + timedelta(seconds=batch.settings.deadline)
         self._lines = batch.lines
+        self._revisions = dict(batch.revisions)
         self._doubts = set(batch.doubts)
         self._counts = batch.counts
         self._reports: list[Report] = []
@@ -90,12 +91,11 @@ class Round:
             if indexes and characters > _CHUNK_CHARACTERS:
                 break
             indexes.append(self._queue.popleft())
-        revisions = self._batch.revisions
         return Chunk(
             key=self._batch.key,
             indexes=tuple(indexes),
             records="\n".join(self._lines[index] for index in indexes),
-            revisions={index: revisions[index] for index in indexes if index in revisions},
+            revisions=tuple((index, self._revisions[index]) for index in indexes if index in self._revisions),
             doubts=tuple(index for index in indexes if self._in_doubt(index)),
             width=self._lanes.pop(),
             kept=self._batch.kept,

@@ -56,6 +56,7 @@ class Status:
     name: str | None = "PostBusinessOrchestrator"
     created_time: datetime | None = datetime(2026, 1, 1, tzinfo=UTC)
     last_updated_time: datetime | None = datetime(2026, 1, 1, tzinfo=UTC)
+    history: list[dict[str, Any]] | None = None
 
     def __post_init__(self) -> None:
         checked_custom_status(self.custom_status)
@@ -65,6 +66,8 @@ class Status:
 
 
 NONE = Status(None, created_time=None)
+
+NOT_BEGUN = {"tally": {"total": 1, "pending": 1}, "round": 1, "rate": 0.0}
 
 
 @dataclass
@@ -110,44 +113,46 @@ class TaskHub:
         self.add(Status(instance_id, runtime_status=RuntimeStatus.Pending, name=orchestrator), started_with)
         return instance_id
 
-    async def get_status(self, instance_id: str, *, show_input: bool = False) -> Status:
-        """Look an instance up, with its input if it is asked for."""
+    def returned(self, instance_id: str, activity: str, *results: Any) -> None:
+        """Have activities of an instance returned these results, and nothing else happened to it."""
+        status = self.instances[instance_id]
+        started = {"EventType": "ExecutionStarted", "FunctionName": status.name, "Input": status.input_}
+        ended = [{"EventType": "TaskCompleted", "FunctionName": activity, "Result": result} for result in results]
+        self.instances[instance_id] = replace(status, history=[started, *ended])
+
+    async def get_status(
+        self,
+        instance_id: str,
+        *,
+        show_history: bool = False,
+        show_history_output: bool = False,
+        show_input: bool = False,
+    ) -> Status:
+        """Look an instance up, with its input and its history if they are asked for."""
         self.asked_for.append(instance_id)
         if self.blind_look_ups:
             self.blind_look_ups -= 1
             return NONE
         found = self.instances.get(instance_id, NONE)
         self._go_on(found)
-        return found if show_input else replace(found, input_=None)
+        hidden = {*(() if show_input else ("Input",)), *(() if show_history_output else ("Result",))}
+        history = [
+            {name: value for name, value in event.items() if name not in hidden} for event in found.history or ()
+        ]
+        return replace(found, input_=found.input_ if show_input else None, history=history if show_history else None)
 
     def _go_on(self, status: Status) -> None:
         """Have the instance show from the next look-up on what its orchestrator shows at once."""
         shown = status.custom_status or {}
-        if (
-            status.input_
-            and status.runtime_status is RuntimeStatus.Pending
-            and status.name == "PostBusinessOrchestrator"
-        ):
-            shown = {"attempt": 0, "mark": json.loads(json.loads(status.input_)).get("mark", "")}
+        if status.input_ and status.runtime_status is RuntimeStatus.Pending:
+            first = {"attempt": 0} if status.name == "PostBusinessOrchestrator" else {**NOT_BEGUN}
+            shown = {**first, "mark": json.loads(json.loads(status.input_)).get("mark", "")}
         elif status.runtime_status is RuntimeStatus.Running and (status.instance_id, "Cancel") in self.events:
             shown = {**shown, "cancelling": True}
         if shown and status.instance_id is not None:
             running = replace(status, runtime_status=RuntimeStatus.Running, custom_status=shown)
             if not status.runtime_status.ended and status.runtime_status is not RuntimeStatus.Suspended:
                 self.instances[status.instance_id] = running
-
-    async def get_status_by(
-        self,
-        created_time_from: datetime | None = None,
-        created_time_to: datetime | None = None,
-        runtime_status: Sequence[Enum] | None = None,
-        instance_id_prefix: str | None = None,
-    ) -> list[Status]:
-        """All instances that match, parts of batches included, without their inputs but with their outputs."""
-        found = self._matching(created_time_from, created_time_to, runtime_status, instance_id_prefix or "")
-        self.requests += max(1, -(-len(found) // LARGEST_PAGE))
-        self.sent += len(found)
-        return found
 
     async def pages(
         self,
@@ -158,7 +163,7 @@ class TaskHub:
     ) -> AsyncGenerator[list[Status]]:
         """All of them by their ids, which say nothing about their times, page by page."""
         assert 1 <= first <= LARGEST_PAGE
-        left = self._matching(created_time_from, created_time_to, runtime_status, "")
+        left = self._matching(created_time_from, created_time_to, runtime_status)
         page: list[Status] | None = None
         while page is None or left:
             top = min(first or LARGEST_PAGE, self.largest_page)
@@ -169,15 +174,14 @@ class TaskHub:
             yield page
 
     def _matching(
-        self, begin: datetime | None, end: datetime | None, runtime_status: Sequence[Enum] | None, prefix: str
+        self, begin: datetime | None, end: datetime | None, runtime_status: Sequence[Enum] | None
     ) -> list[Status]:
         names = {status.name for status in runtime_status or RuntimeStatus}
         begin, end = begin or _LONG_AGO, end or _NEVER
         return [
-            replace(status, input_=None, created_time=created.replace(microsecond=0))
-            for instance_id, status in sorted(self.instances.items())
-            if instance_id.startswith(prefix)
-            and (created := status.created_time) is not None
+            replace(status, input_=None, history=None, created_time=created.replace(microsecond=0))
+            for _, status in sorted(self.instances.items())
+            if (created := status.created_time) is not None
             and begin <= created <= end
             and status.runtime_status.name in names
         ]

@@ -1,25 +1,38 @@
-"""The decisions of a batch's orchestrators: how it is divided, what follows each round."""
+"""A batch as its orchestration keeps it: what goes out, what comes back, what follows, and how much room it takes."""
 
 import itertools
 import json
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.business import NewBusiness, example
-from shared.delivery.batches import Batch, ItemInvalid, ItemPending, ItemPosted, ItemResult, divide
-from shared.delivery.bounds import BATCH_LIMIT, ID_LIMIT, size, stored
-from shared.delivery.outcomes import Cancelled, Deferred, GaveUp, Posted, Rejected, may_be_stored
+from shared.delivery.batches import Batch
+from shared.delivery.bounds import BATCH_LIMIT, ID_LIMIT, bounded, size, stored
+from shared.delivery.chunks import Chunk, Counts, Deferral, Report
+from shared.delivery.outcomes import Cancelled, GaveUp, Rejected, may_be_stored
+from shared.delivery.results import (
+    LEAST,
+    ItemInvalid,
+    ItemPending,
+    ItemPosted,
+    is_posted,
+    read_line,
+    write_line,
+    write_lines,
+)
+from shared.delivery.rounds import Round
 from shared.rest import ProblemDetails
 from shared.settings import DeliverySettings
 from tests.sandboxed import business
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-POSTED = ItemPosted(id="b-1")
-DEFERRED = Deferred(reason="the API answered 503")
 REJECTED = Rejected(status=422, problem=ProblemDetails(title="No", status=422))
+INVALID = ItemInvalid(field="name", detail="Field required")
 
 
 class WithText(NewBusiness):
@@ -28,211 +41,302 @@ class WithText(NewBusiness):
     text: str
 
 
-INVALID = ItemInvalid(field="name", detail="Field required")
-
-
 def batch(total: int, **settings: float) -> Batch:
+    """A batch in its first round."""
     new = Batch.of([business(n) for n in range(1, total + 1)], DeliverySettings.model_validate(settings))
-    return new.model_copy(update={"started_at": START})
+    return new.begun("b", START)
 
 
-@given(st.integers(1, 10_000))
-def test_a_batch_is_divided_into_at_most_twenty_sections_that_hold_every_record_once_in_order(total: int) -> None:
-    sections = list(divide(range(total)))
-    assert len(sections) <= 20
-    assert [index for section in sections for index in section] == list(range(total))
+def at(seconds: float) -> datetime:
+    """So long after the start."""
+    return START + timedelta(seconds=seconds)
 
 
-@given(st.integers(1, 10_000))
-def test_two_divisions_are_enough_to_reach_sections_that_one_orchestration_posts(total: int) -> None:
-    for _, section in batch(total).sections("b"):
-        parts = [section] if section.small else list(section.divide())
-        assert len(parts) <= 20
-        assert all(part.small for part in parts)
-
-
-def test_a_small_section_is_posted_in_waves_of_the_parallelism() -> None:
-    ((_, section),) = batch(50, parallelism=20).sections("b")
-    assert [len(wave) for wave in section.waves()] == [20, 20, 10]
-
-
-def test_a_record_has_the_same_idempotency_key_in_every_round() -> None:
-    first = batch(3)
-    results = [ItemResult(index=0, result=POSTED), ItemResult(index=1, result=POSTED)]
-    second, _ = first.with_results([*results, ItemResult(index=2, result=DEFERRED)]).after_round(START, "b")
-    keys = []
-    for round_ in (first, second):
-        ((_, section),) = round_.sections("b")
-        keys.append({item.index: section.attempt(item).idempotency_key for item in section.items}[2])
-    assert keys == ["b-2", "b-2"]
-
-
-def test_a_batch_started_again_under_another_id_uses_the_keys_of_the_first() -> None:
-    ((_, section),) = batch(1).model_copy(update={"key": "first"}).sections("second")
-    assert section.attempt(section.items[0]).idempotency_key == "first-0"
-
-
-def test_a_batch_started_again_under_another_id_doubts_every_record_until_the_api_says_yes() -> None:
-    again = batch(3).model_copy(update={"key": "first"}).begun("second", START)
-    tried = again.with_results([ItemResult(index=0, result=POSTED), ItemResult(index=1, result=REJECTED)])
-    assert [may_be_stored(result) for result in tried.results] == [False, True, True]
-    assert tried.cancelled().results[2] == Cancelled(reason="not sent", may_be_stored=True)
-    assert batch(1).model_copy(update={"key": "b"}).begun("b", START).results == (ItemPending(),)
-
-
-def test_of_a_batch_that_was_cut_short_everything_without_an_end_is_in_doubt() -> None:
-    tried = batch(4).with_results(
-        [ItemResult(index=0, result=POSTED), ItemResult(index=1, result=REJECTED), ItemResult(index=2, result=DEFERRED)]
+def posted(indexes: Iterable[int]) -> Report:
+    """What an activity returns that has posted these."""
+    settled = tuple(indexes)
+    return Report(
+        settled=settled, results="\n".join(f'"{index}"' for index in settled), counts=Counts(posted=len(settled))
     )
-    assert [may_be_stored(result) for result in tried.cut_short().results] == [False, False, True, True]
 
 
-def test_the_records_of_a_part_that_failed_are_in_doubt_and_tried_again() -> None:
-    ((_, section),) = batch(2).sections("b")
-    failed = batch(2).with_results(section.failed())
-    assert [may_be_stored(result) for result in failed.results] == [True, True]
-    following, due = failed.after_round(START, "b")
+def deferred(*indexes: int, **told: Any) -> Report:
+    """What an activity returns that could not post these."""
+    return Report(deferred=(Deferral.model_validate({"indexes": indexes, "reason": "503", **told}),))
+
+
+def rejected(*indexes: int) -> Report:
+    """What an activity returns to which the API refused these."""
+    line = write_line(REJECTED)
+    return Report(settled=indexes, results="\n".join([line] * len(indexes)), counts=Counts(rejected=len(indexes)))
+
+
+def chunks_of(round_: Round, now: datetime = START) -> list[Chunk]:
+    """What goes out at once."""
+    return list(iter(lambda: round_.next_chunk(now), None))
+
+
+def tried(given: Batch, *reports: Report, now: datetime = START) -> Round:
+    """A round in which all that is due went out, and this came back."""
+    round_ = Round(given, now)
+    chunks_of(round_, now)
+    for report in reports:
+        round_.take_in(report, now)
+    return round_
+
+
+# What goes out
+
+
+@given(total=st.integers(1, 10_000), parallelism=st.integers(1, 1000))
+def test_every_record_goes_out_once_in_order_and_no_more_at_once_than_wanted(total: int, parallelism: int) -> None:
+    round_ = Round(batch(total, parallelism=parallelism), START)
+    sent: list[int] = []
+    while chunks := chunks_of(round_):
+        assert sum(chunk.width for chunk in chunks) <= parallelism
+        for chunk in chunks:
+            assert 1 <= len(chunk.indexes) <= 500
+            sent += chunk.indexes
+            round_.returned(chunk, posted(chunk.indexes), START)
+        if len(sent) > total:
+            break
+        round_ = round_ if not round_._ending else Round(round_.following(START, waited=False), START)
+    assert sent == list(range(total))
+    assert round_.finished
+
+
+def test_ten_thousand_records_take_a_few_dozen_activities() -> None:
+    round_, activities = Round(batch(10_000), START), 0
+    while chunks := chunks_of(round_):
+        for chunk in chunks:
+            activities += 1
+            round_.returned(chunk, posted(chunk.indexes), START)
+    assert (activities, round_.finished) == (20, True)
+
+
+def test_large_records_go_out_in_smaller_chunks() -> None:
+    large = Batch.of([business(1, WithText, text="a" * 50_000)] * 20, DeliverySettings(parallelism=1))
+    (chunk,) = chunks_of(Round(large.begun("b", START), START))
+    assert len(chunk.indexes) == 3
+
+
+def test_a_record_goes_out_as_it_was_accepted_under_the_key_of_its_batch_and_its_place() -> None:
+    (chunk,) = chunks_of(Round(batch(2, parallelism=1), START))
+    assert [(index, one.idempotency_key, one.record) for index, one in chunk.attempts()] == [
+        (0, "b-0", example(1)),
+        (1, "b-1", example(2)),
+    ]
+
+
+def test_what_an_activity_did_not_get_to_goes_out_again_first_and_in_smaller_chunks() -> None:
+    round_ = Round(batch(1000, parallelism=1), START)
+    (first,) = chunks_of(round_)
+    round_.returned(first, posted(first.indexes[:30]), at(20))
+    (second,) = chunks_of(round_)
+    assert second.indexes == tuple(range(30, 90))
+
+
+def test_nothing_goes_out_while_the_api_wants_nothing_and_then_at_once() -> None:
+    round_ = Round(batch(30, parallelism=20), START)
+    first, second = chunks_of(round_)
+    round_.returned(first, Report(paused=60.0), START)
+    assert chunks_of(round_) == []
+    round_.returned(second, posted(second.indexes), START)
+    assert round_.next_at(START) == at(61)
+    again = chunks_of(Round(round_.following(START, waited=True), at(60.5)), at(60.5))
+    assert tuple(index for chunk in again for index in chunk.indexes) == first.indexes
+
+
+def test_after_so_much_history_the_orchestration_starts_anew_at_once() -> None:
+    round_ = Round(batch(10_000, parallelism=1), START)
+    while chunks := chunks_of(round_):
+        long = Report(
+            settled=chunks[0].indexes,
+            results="\n".join([json.dumps("i" * 100)] * len(chunks[0].indexes)),
+            counts=Counts(posted=len(chunks[0].indexes)),
+        )
+        round_.returned(chunks[0], long, START)
+    assert not round_.finished
+    assert round_.next_at(START) == START
+    following = round_.following(START, waited=False)
+    assert (following.round, following.counts.posted) == (1, 5_000)
+    assert chunks_of(Round(following, START))[0].indexes[0] == 5_000
+
+
+# What follows
+
+
+def test_the_next_round_takes_what_was_deferred_under_the_same_key() -> None:
+    round_ = tried(batch(3, first_delay=4), posted((0, 1)), deferred(2))
+    due = round_.next_at(START)
     assert due is not None
-    assert len(following.items) == 2
-
-
-def test_a_batch_that_is_cancelled_while_it_waits_counts_the_rounds_that_were() -> None:
-    waiting, due = batch(1).with_results([ItemResult(index=0, result=DEFERRED)]).after_round(START, "b")
-    assert waiting.progress(START, next_round_at=due).round == 1
-    assert waiting.cancelled(before_round=True).progress(START).round == 1
-
-
-def test_the_doubt_about_a_record_is_kept_through_the_rounds_and_counted() -> None:
-    doubtful = DEFERRED.model_copy(update={"may_be_stored": True})
-    first = batch(4).with_results([ItemResult(index=index, result=doubtful) for index in range(3)])
-    second = first.with_results(
-        [ItemResult(index=0, result=REJECTED), ItemResult(index=1, result=POSTED), ItemResult(index=2, result=DEFERRED)]
-    )
-    assert second.results[0] == REJECTED.model_copy(update={"may_be_stored": True})
-    assert second.results[1] == POSTED
-    assert second.results[2] == doubtful
-    assert second.progress(START).may_be_stored == 2
-    cancelled = Cancelled(reason=DEFERRED.reason, may_be_stored=True)
-    assert second.cancelled().results[2:] == (cancelled, Cancelled(reason="not sent"))
-    given_up, _ = second.after_round(START + timedelta(days=2), "b")
-    assert given_up.results[2] == GaveUp(reason=DEFERRED.reason, may_be_stored=True)
-
-
-def test_of_what_the_api_told_about_a_record_of_a_batch_half_as_much_is_kept() -> None:
-    ((_, section),) = batch(1).sections("b")
-    problem = ProblemDetails(title="No", status=422, detail="d" * 9000)
-    kept = section.result(section.items[0], Rejected(status=422, problem=problem)).result
-    assert kept.model_dump()["truncated"]
-    assert BATCH_LIMIT / 2 < size(stored(kept)) <= BATCH_LIMIT
-
-
-@given(records=st.integers(1, 30), spare=st.integers(0, 100_000), text=st.sampled_from(['"', "d", "\u00e9", "\n"]))
-def test_a_batch_that_was_taken_never_outgrows_the_limit_whatever_the_api_says(
-    records: int, spare: int, text: str
-) -> None:
-    new = batch(records).model_copy(update={"key": "k" * 32})
-    limit = new.stored_size + spare
-    ((_, section),) = new.within(limit).sections("b")
-    told = ProblemDetails(title="No", status=422, detail=text * 9000)
-    outcomes = (
-        Rejected(status=422, problem=told, may_be_stored=True),
-        Rejected(status=422, excerpt=text * 9000),
-        Deferred(reason=text * 900, problem=told, excerpt=text),
-        Posted(id="i" * 128, business={"name": text * 9000}, warning=text * 900),
-        Posted(id="i" * ID_LIMIT, warning=text * 900),
-    )
-    for outcome in outcomes:
-        results = [section.result(item, outcome) for item in section.items]
-        assert size(stored(new.with_results(results))) <= limit
-
-
-def test_the_next_round_takes_the_deferred_records_only_and_comes_after_the_longest_retry_after() -> None:
-    tried = batch(3).with_results(
-        [
-            ItemResult(index=0, result=POSTED),
-            ItemResult(index=1, result=DEFERRED.model_copy(update={"retry_after": 120.0})),
-            ItemResult(index=2, result=DEFERRED),
-        ]
-    )
-    following, due = tried.after_round(START, "b")
-    assert due == START + timedelta(seconds=121)
+    assert at(3) < due < at(5)
+    following = round_.following(START, waited=True)
     assert following.round == 2
-    assert [item.index for item in following.items] == [1, 2]
+    (again,) = chunks_of(Round(following, due), due)
+    assert [one.idempotency_key for _, one in again.attempts()] == ["b-2"]
 
 
-def test_with_every_record_settled_the_batch_ends() -> None:
-    results = [ItemResult(index=0, result=POSTED), ItemResult(index=1, result=REJECTED)]
-    ended, due = batch(2).with_results(results).after_round(START, "b")
-    assert due is None
-    assert ended.items == ()
-    assert ended.results == (POSTED, REJECTED)
+def test_of_what_is_posted_the_record_is_forgotten_and_of_nothing_else() -> None:
+    round_ = Round(batch(3), START)
+    round_.take_in(posted((0,)), START)
+    round_.take_in(rejected(1), START)
+    round_.take_in(deferred(2), START)
+    assert [bool(line) for line in round_.following(START, waited=True).lines] == [False, True, True]
 
 
-def test_at_the_deadline_what_is_deferred_is_given_up() -> None:
-    tried = batch(1, deadline=60).with_results([ItemResult(index=0, result=DEFERRED)])
-    ended, due = tried.after_round(START + timedelta(seconds=59), "b")
-    assert due is None
-    assert ended.results == (GaveUp(reason=DEFERRED.reason),)
+def test_one_records_retry_after_delays_that_record_and_not_the_batch() -> None:
+    round_ = tried(batch(3, first_delay=4), deferred(0, retry_after=3600.0), deferred(1, 2))
+    due = round_.next_at(START)
+    assert due is not None
+    assert due < at(5)
+    second = Round(round_.following(START, waited=True), due)
+    assert [index for chunk in chunks_of(second, due) for index in chunk.indexes] == [1, 2]
+    second.take_in(posted((1, 2)), due)
+    assert second.next_at(due) == at(3601)
+    third = Round(second.following(due, waited=True), at(3600.1))
+    assert [chunk.indexes for chunk in chunks_of(third, at(3600.1))] == [(0,)]
+
+
+def test_an_early_timer_neither_undercuts_a_retry_after_nor_makes_the_orchestrator_spin() -> None:
+    round_ = tried(batch(1), deferred(0, retry_after=60.0))
+    due = round_.next_at(START)
+    assert due == at(61)
+    early = due - timedelta(seconds=0.999)
+    assert [chunk.indexes for chunk in chunks_of(Round(round_.following(START, waited=True), early), early)] == [(0,)]
+
+
+def test_what_is_due_soon_after_each_other_makes_one_round() -> None:
+    round_ = tried(batch(2, first_delay=1), deferred(0, retry_after=2.0), deferred(1, retry_after=4.0))
+    assert round_.next_at(START) == at(5)
+
+
+def test_rounds_that_settle_nothing_wait_longer_and_longer_and_one_that_does_resets_that() -> None:
+    current, now, waits = batch(3, first_delay=10, max_delay=1000), START, []
+    for settled in (False, False, False, True, False):
+        round_ = tried(current, *([posted((0,))] if settled else []), deferred(1, 2), now=now)
+        due = round_.next_at(now)
+        assert due is not None
+        waits.append((due - now).total_seconds())
+        current, now = round_.following(now, waited=True), due
+    for wait, expected in zip(waits, (10, 20, 40, 10, 10), strict=True):
+        assert 0.8 * expected <= wait <= 1.2 * expected
+
+
+def test_with_every_record_settled_the_batch_is_finished() -> None:
+    round_ = Round(Batch.of([INVALID, business(1), business(2)], DeliverySettings()).begun("b", START), START)
+    round_.take_in(posted((1,)), START)
+    assert not round_.finished
+    round_.take_in(rejected(2), START)
+    assert round_.finished
+
+
+def test_at_the_deadline_nothing_goes_out_and_everything_is_given_up() -> None:
+    round_ = Round(batch(2, deadline=60), START)
+    round_.take_in(deferred(0), at(59))
+    assert round_.next_chunk(at(61)) is None
+    assert round_.next_at(at(59)) == at(59)  # the other one
+    assert round_.next_at(at(61)) is None
+    closed = round_.closed(GaveUp, at(61))
+    assert closed.outcomes == [GaveUp(reason="503"), GaveUp(reason="not sent")]
+    assert Round(closed, at(61)).finished
+    assert Round(closed, at(61)).status(at(61)).tally.gave_up == 2
 
 
 def test_a_cancelled_batch_says_which_records_were_sent_and_which_were_not() -> None:
-    tried = batch(3).with_results([ItemResult(index=0, result=POSTED), ItemResult(index=1, result=DEFERRED)])
-    assert tried.cancelled().results == (POSTED, Cancelled(reason=DEFERRED.reason), Cancelled(reason="not sent"))
+    round_ = Round(batch(3), START)
+    round_.take_in(posted((0,)), START)
+    round_.take_in(deferred(1), START)
+    closed = round_.closed(Cancelled, START)
+    assert closed.outcomes == [ItemPosted(id="0"), Cancelled(reason="503"), Cancelled(reason="not sent")]
+    again = Round(closed, START)
+    assert (again.finished, chunks_of(again), again.status(START).tally.cancelled) == (True, [], 2)
+
+
+def test_an_activity_that_failed_leaves_its_records_in_doubt_and_ends_the_round_so_that_this_is_written_down() -> None:
+    round_ = Round(batch(20, parallelism=20), START)
+    first, second = chunks_of(round_)
+    round_.failed(first)
+    assert chunks_of(round_) == []
+    round_.returned(second, posted(second.indexes), START)
+    assert round_.next_at(START) == START
+    following = round_.following(START, waited=False)
+    assert {may_be_stored(one) for one in following.outcomes[: len(first.indexes)]} == {True}
+    again = Round(following, START)
+    due = again.next_at(START)
+    assert due is not None
+    assert due > START
+    (chunk, *_) = chunks_of(Round(again.following(START, waited=True), due), due)
+    assert chunk.doubts == chunk.indexes == first.indexes
+
+
+# Doubt
+
+
+def test_a_batch_started_again_under_another_id_uses_the_keys_of_the_first_and_doubts_every_record() -> None:
+    again = Batch.of([business(1), business(2)], DeliverySettings()).model_copy(update={"key": "first"})
+    round_ = Round(again.begun("second", START), START)
+    (chunk, *_) = chunks_of(round_)
+    assert (next(chunk.attempts())[1].idempotency_key, chunk.doubts) == ("first-0", chunk.indexes)
+    assert round_.status(START).may_be_stored == 2
+    round_.take_in(posted((0,)), START)
+    assert round_.status(START).may_be_stored == 1
+    assert round_.closed(Cancelled, START).outcomes[1] == Cancelled(reason="not sent", may_be_stored=True)
+    assert Round(again.begun("first", START), START).status(START).may_be_stored == 0
+
+
+def test_the_doubt_about_a_record_is_kept_through_the_rounds_and_counted() -> None:
+    round_ = Round(batch(3), START)
+    round_.take_in(deferred(0, 1, may_be_stored=True), START)
+    second = Round(round_.following(START, waited=True), at(10))
+    (first_chunk, *_) = chunks_of(second, at(10))
+    assert set(first_chunk.doubts) == {0, 1} & set(first_chunk.indexes)
+    assert second.status(at(10)).may_be_stored == 2
+    second.take_in(posted((0,)), at(10))
+    assert second.status(at(10)).may_be_stored == 1
+    assert [may_be_stored(one) for one in second.closed(GaveUp, at(10)).outcomes] == [False, True, False]
+
+
+def test_of_a_batch_that_was_cut_short_everything_without_an_end_is_in_doubt() -> None:
+    round_ = Round(batch(4), START)
+    for report in (posted((0,)), rejected(1), deferred(2)):
+        round_.take_in(report, START)
+    outcomes = round_.following(START, waited=False).doubted().outcomes
+    assert [may_be_stored(one) for one in outcomes] == [False, False, True, True]
+
+
+# How far it is
 
 
 @pytest.mark.parametrize(("seconds", "rate"), [(0, 0.0), (4, 0.5)])
-def test_progress_counts_the_records_and_their_rate(seconds: int, rate: float) -> None:
-    results = [ItemResult(index=0, result=POSTED), ItemResult(index=1, result=REJECTED)]
-    progress = (
-        batch(4)
-        .with_results([*results, ItemResult(index=2, result=DEFERRED)])
-        .progress(START + timedelta(seconds=seconds))
-    )
-    tally = progress.tally
-    assert (tally.total, tally.posted, tally.rejected, tally.deferred, tally.pending) == (4, 1, 1, 1, 1)
-    assert progress.rate == rate
+def test_the_status_counts_the_records_and_tells_their_rate_and_the_expected_end(seconds: int, rate: float) -> None:
+    round_ = Round(batch(5), START)
+    for report in (posted((0,)), rejected(1), deferred(2)):
+        round_.take_in(report, START)
+    status = round_.status(at(seconds))
+    tally = status.tally
+    assert (tally.total, tally.posted, tally.rejected, tally.deferred, tally.pending) == (5, 1, 1, 1, 2)
+    assert (status.rate, status.reason) == (rate, "503")
+    assert status.expected_end_at == (at(8) if seconds else None)
+    assert round_.status(at(seconds), next_round_at=at(9)).expected_end_at is None
 
 
-def test_a_new_batch_is_all_pending() -> None:
-    assert batch(2).results == (ItemPending(), ItemPending())
+def test_skipped_records_keep_their_places_are_counted_apart_and_are_no_part_of_the_rate() -> None:
+    new = Batch.of([INVALID, business(1), INVALID, business(3)], DeliverySettings()).begun("b", START)
+    round_ = Round(new, START)
+    (chunk, *_) = chunks_of(round_)
+    assert [(one.idempotency_key, one.record) for _, one in chunk.attempts()] == [
+        ("b-1", example(1)),
+        ("b-3", example(3)),
+    ]
+    assert new.outcomes == [INVALID, ItemPending(), INVALID, ItemPending()]
+    assert list(new.skipped) == [(0, INVALID), (2, INVALID)]
+    round_.take_in(posted((1,)), at(1))
+    status = round_.status(at(1))
+    assert (status.tally.total, status.tally.posted, status.tally.invalid, status.rate) == (4, 1, 2, 1.0)
 
 
-@pytest.mark.parametrize("text", ["Acme", "Müller & Söhne", 'the "best"', "株式会社"])
-def test_what_a_batch_takes_in_the_task_hub_is_never_more_than_it_was_refused_for(text: str) -> None:
-    businesses = [business(n, WithText, text=text) for n in range(1, 51)]
-    new = Batch.of(businesses, DeliverySettings())
-    reason = "POST https://api.example.com/v1/businesses: 503 Service Unavailable"
-    deferred = new.with_results(
-        [ItemResult(index=n, result=Deferred(reason=reason, retry_after=120)) for n in range(50)]
-    )
-    second, _ = deferred.after_round(START, "b")
-    for state in (new, second, deferred.cancelled()):
-        assert size(stored(state)) < new.stored_size
-
-
-# Records that were skipped, since they are not valid.
-
-
-def test_a_skipped_record_keeps_its_place_and_so_do_the_others() -> None:
-    new = Batch.of([INVALID, business(1), INVALID, business(3)], DeliverySettings())
-    assert new.results == (INVALID, ItemPending(), INVALID, ItemPending())
-    ((_, section),) = new.sections("b")
-    assert [section.attempt(item).idempotency_key for item in section.items] == ["b-1", "b-3"]
-    assert [item.record for item in section.items] == [example(1), example(3)]
-    ended, due = new.with_results([ItemResult(index=n, result=POSTED) for n in (1, 3)]).after_round(START, "b")
-    assert (due, ended.results) == (None, (INVALID, POSTED, INVALID, POSTED))
-    assert ended.cancelled().results == ended.results
-
-
-def test_skipped_records_are_counted_apart_and_are_no_part_of_the_rate() -> None:
-    new = Batch.of([INVALID, business(1)], DeliverySettings()).model_copy(update={"started_at": START})
-    progress = new.with_results([ItemResult(index=1, result=POSTED)]).progress(START + timedelta(seconds=1))
-    assert (progress.tally.total, progress.tally.posted, progress.tally.invalid, progress.rate) == (2, 1, 1, 1.0)
-
-
-def test_a_batch_is_read_again_as_it_was_stored() -> None:
-    new = Batch.of([INVALID, business(1)], DeliverySettings())
-    assert Batch.model_validate(json.loads(json.dumps(new.model_dump(mode="json")))) == new
+# What it takes
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=6), st.lists(st.booleans(), min_size=1, max_size=6))
@@ -245,7 +349,99 @@ def test_batches_that_skip_other_places_are_other_batches(one: list[bool], other
     assert (fingerprints[0] == fingerprints[1]) == (one == other)
 
 
-def test_what_a_batch_takes_in_the_task_hub_counts_what_was_skipped() -> None:
+def test_a_batch_is_read_again_as_it_was_stored() -> None:
+    round_ = Round(Batch.of([INVALID, business(1), business(2)], DeliverySettings()).begun("b", START), START)
+    round_.take_in(deferred(1, retry_after=7.0), START)
+    kept = round_.following(START, waited=True).model_copy(update={"revisions": ((2, 1),)})
+    assert Batch.model_validate(json.loads(json.dumps(stored(kept)))) == kept
+
+
+OUTCOMES = (
+    ItemPosted(id="7"),
+    ItemPosted(),
+    ItemPosted(id="7", warning="204: expected JSON"),
+    REJECTED,
+    REJECTED.model_copy(update={"may_be_stored": True}),
+    GaveUp(reason="503"),
+    Cancelled(reason="not sent", may_be_stored=True),
+    INVALID,
+)
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES)
+def test_a_result_is_one_line_that_is_read_again_as_it_was(outcome: Any) -> None:
+    line = write_line(outcome)
+    assert "\n" not in line
+    assert read_line(line) == outcome
+    assert is_posted(line) == isinstance(outcome, ItemPosted)
+
+
+def test_a_text_with_line_breaks_of_any_kind_stays_on_its_line() -> None:
+    text = "a\nb\r\u2028\u2029\x85\x0b"
+    new = Batch.of([business(1, WithText, text=text), business(2)], DeliverySettings(parallelism=1)).begun("b", START)
+    (chunk,) = chunks_of(Round(new, START))
+    assert next(chunk.attempts())[1].record["text"] == text
+    assert read_line(write_line(GaveUp(reason=text))) == GaveUp(reason=text)
+
+
+TEXTS = ['"', "d", "\u00e9", "\n", "\\", "\N{GRINNING FACE}"]
+
+
+@given(kept=st.integers(LEAST, 3000), large=st.integers(0, 30), small=st.integers(1, 30), text=st.sampled_from(TEXTS))
+def test_results_share_the_room_that_there_is(kept: int, large: int, small: int, text: str) -> None:
+    told = bounded(
+        Rejected(status=422, problem=ProblemDetails(title="No", detail=text * 9000), may_be_stored=True), BATCH_LIMIT
+    )
+    lines = write_lines([*[told] * large, *[ItemPosted(id="7")] * small], kept)
+    assert sum(map(size, lines)) <= kept * len(lines)
+    assert [read_line(line).outcome for line in lines] == ["rejected"] * large + ["posted"] * small
+    if large * (BATCH_LIMIT + 200) < (large + small) * kept:
+        assert all(size(line) > BATCH_LIMIT * 0.6 for line in lines[:large])
+
+
+@given(records=st.integers(1, 30), spare=st.integers(0, 100_000), text=st.sampled_from(TEXTS))
+def test_a_batch_that_was_taken_never_outgrows_the_limit_whatever_the_api_says(
+    records: int, spare: int, text: str
+) -> None:
+    new = batch(records)
+    limit = new.least_size + spare
+    new = new.within(limit)
+    told = ProblemDetails(title="No", status=422, detail=text * 9000)
+    for outcome in (
+        Rejected(status=422, problem=told, may_be_stored=True),
+        Rejected(status=422, excerpt=text * 9000),
+        ItemPosted(id="i" * ID_LIMIT, warning=text * 900),
+    ):
+        round_ = Round(new, START)
+        lines = write_lines([outcome] * records, new.kept)
+        round_.take_in(Report(settled=tuple(range(records)), results="\n".join(lines)), START)
+        assert size(stored(round_.following(START, waited=True))) <= limit
+    round_ = Round(new, START)
+    for index in range(records):
+        round_.take_in(deferred(index, reason=text * 25, retry_after=index + 0.5, may_be_stored=True), START)
+    assert size(stored(round_.following(START, waited=True))) <= limit
+    assert size(stored(round_.closed(GaveUp, START))) <= limit
+
+
+def test_very_many_reasons_and_times_are_kept_as_a_few() -> None:
+    round_ = Round(batch(1000), START)
+    for index in range(1000):
+        round_.take_in(deferred(index, reason=f"reason {index}", retry_after=float(index)), START)
+    waiting = round_.following(START, waited=True).waiting
+    assert len(waiting) <= 50
+    assert sorted(index for group in waiting for index in group.indexes) == list(range(1000))
+    for group in waiting:
+        for index in group.indexes:
+            assert group.until >= at(index + 1)
+
+
+@pytest.mark.parametrize("text", ["Acme", "Müller & Söhne", 'the "best"', "株式会社"])
+def test_what_a_batch_takes_in_the_task_hub_is_never_more_than_it_was_refused_for(text: str) -> None:
+    businesses = [business(n, WithText, text=text) for n in range(1, 51)]
     longest = ItemInvalid(field="\N{GRINNING FACE}" * 100, detail="\N{GRINNING FACE}" * 200)
-    new = Batch.of([business(1), *[longest] * 50], DeliverySettings())
-    assert size(stored(new)) < new.stored_size
+    new = Batch.of([*businesses, *[longest] * 50], DeliverySettings()).begun("b", START)
+    round_ = Round(new, START)
+    reason = "POST https://api.example.com/v1/businesses: 503 Service Unavailable"
+    round_.take_in(deferred(*range(50), reason=reason, retry_after=120.0), START)
+    for state in (new, round_.following(START, waited=True), round_.closed(Cancelled, START)):
+        assert size(stored(state)) < new.least_size

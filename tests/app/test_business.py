@@ -14,11 +14,15 @@ from pydantic.alias_generators import to_camel
 from devhost.testing import RunningHost
 from function_app import PostBusiness
 from shared.business import BusinessApi, NewBusiness, Record, assigned, example
-from shared.delivery.batches import Batch, ItemResult
+from shared.delivery.batches import Batch
+from shared.delivery.bounds import stored
 from shared.delivery.outcomes import Rejected
 from shared.delivery.records import Delivery, accepted, fingerprint_of
+from shared.delivery.results import write_line
+from shared.delivery.rounds import Round
 from shared.operations.list_query import ListQuery
 from shared.operations.listing import list_operations
+from shared.operations.requests import Correction
 from shared.operations.resource import Operations
 from shared.rest import ClientOptions, ProblemDetails
 from shared.settings import DeliverySettings
@@ -119,11 +123,11 @@ def hub() -> TaskHub:
         progress = {"attempt": 1, "outcome": outcome}
         hub.add(Status(operation_id, None, runtime_status, progress, progress), delivery)
     batch = Batch.of([business(1)] * 2, DeliverySettings())
-    rejected = Rejected(status=422, problem=ProblemDetails(title="No"))
-    batch = batch.with_results([ItemResult(index=1, result=rejected)])
-    document = batch.model_dump(mode="json") | {"items": [{"index": 0, "record": OLD}, {"index": 1, "record": OLD}]}
-    shown = batch.progress(datetime(2026, 1, 1, tzinfo=UTC)).model_dump(mode="json")
-    hub.add(Status("batch", custom_status=shown, name="PostBatchOrchestrator"), document)
+    refused = write_line(Rejected(status=422, problem=ProblemDetails(title="No")))
+    document = stored(batch) | {"records": f"{json.dumps(OLD)}\n{json.dumps(OLD)}", "results": f"\n{refused}"}
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    shown = stored(Round(Batch.model_validate(document), now).status(now))
+    hub.add(Status("batch", custom_status=shown, name="PostBusinessesOrchestrator"), document)
     return hub
 
 
@@ -135,7 +139,14 @@ async def test_they_are_shown_listed_and_told_record_by_record(hub: TaskHub) -> 
     assert since is not None
     listed, _ = await list_operations(hub, ListQuery(since=since))
     assert {one.id for one in listed} == set(hub.instances)
-    assert [one.result.outcome for one in (await operations.results("batch")).results] == ["pending", "rejected"]
+    assert [one.outcome for one in await operations.outcomes("batch")] == ["pending", "rejected"]
+
+
+def sent_with_retry(record: Record | None) -> Correction:
+    """What a caller sends with a retry."""
+    if record is None:
+        return Correction({}, b"")
+    return Correction({"Content-Type": "application/json"}, json.dumps(record).encode())
 
 
 async def test_they_are_cancelled(hub: TaskHub) -> None:
@@ -144,9 +155,9 @@ async def test_they_are_cancelled(hub: TaskHub) -> None:
     assert hub.events == [("deferred", "Cancel"), ("batch", "Cancel")]
 
 
-@pytest.mark.parametrize("corrected", [None, Delivery.of(business(1), DeliverySettings())])
-async def test_they_are_retried_as_they_were_or_corrected(hub: TaskHub, corrected: Delivery | None) -> None:
-    await Operations(hub).retry("rejected", corrected)
+@pytest.mark.parametrize("corrected", [None, RECORD])
+async def test_they_are_retried_as_they_were_or_corrected(hub: TaskHub, corrected: Record | None) -> None:
+    await Operations(hub).retry("rejected", sent_with_retry(corrected), DeliverySettings())
     status = await hub.get_status("rejected", show_input=True)
     assert status.runtime_status is RuntimeStatus.Running
     started_with = json.loads(json.loads(status.input_))
@@ -154,12 +165,12 @@ async def test_they_are_retried_as_they_were_or_corrected(hub: TaskHub, correcte
 
 
 async def test_the_same_body_under_a_model_with_another_default_is_no_correction(hub: TaskHub) -> None:
-    begun = Delivery.of(business(1), DeliverySettings())
-    again = Delivery.of(business(1, WithNewField), DeliverySettings())
+    again = Delivery.of(business(1), DeliverySettings())
+    begun = Delivery.of(business(1, WithNewField), DeliverySettings())
     assert again.record != begun.record
     gave_up = {"attempt": 9, "outcome": {"outcome": "gave_up", "reason": "503"}}
     hub.add(Status("gave-up", None, RuntimeStatus.Completed, gave_up, gave_up), begun.model_dump(mode="json"))
-    await Operations(hub).retry("gave-up", again)
+    await Operations(hub).retry("gave-up", sent_with_retry(RECORD), DeliverySettings())
     started_with = json.loads(json.loads((await hub.get_status("gave-up", show_input=True)).input_))
     assert started_with["record"] == begun.record
 

@@ -51,6 +51,16 @@ async def test_a_look_up_says_whether_it_wants_the_input(show_input: bool) -> No
     assert (status.created_time, status.custom_status) == (SINCE, {"attempt": 1})
 
 
+async def test_a_look_up_brings_the_history_with_its_results_if_it_is_wanted() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        assert dict(request.url.params) == {"showInput": "true", "showHistory": "true", "showHistoryOutput": "true"}
+        return httpx.Response(200, json=INSTANCE | {"historyEvents": [{"EventType": "ExecutionStarted"}]})
+
+    shown = {"show_input": True, "show_history": True, "show_history_output": True}
+    status = await client_of(answer).get_status("abc", **shown)
+    assert status.history == [{"EventType": "ExecutionStarted"}]
+
+
 async def test_an_instance_that_is_not_there_is_false() -> None:
     assert not await client_of(lambda _: httpx.Response(404)).get_status("abc")
 
@@ -73,13 +83,12 @@ class Paged:
 
 async def test_all_pages_are_read_though_some_are_empty() -> None:
     extension = Paged(2, 0, 1, 0)
-    found = await client_of(extension.answer).get_status_by(instance_id_prefix="abc-")
-    assert [status.instance_id for status in found] == ["0-0", "0-1", "2-0"]
+    pages = client_of(extension.answer).pages(1000)
+    assert [[status.instance_id for status in page] async for page in pages] == [["0-0", "0-1"], [], ["2-0"], []]
     queries = [dict(request.url.params) for request in extension.requests]
     expected = {
         "showInput": "false",
         "createdTimeFrom": "2000-01-01T00:00:00.000000Z",  # else the engine would send the inputs
-        "instanceIdPrefix": "abc-",
     }
     assert [int(query.pop("top")) for query in queries] == [1000, 998, 998, 997]
     assert queries == [expected] * 4
@@ -112,7 +121,7 @@ async def test_a_page_is_asked_for_when_it_is_wanted_and_no_larger_than_that() -
 )
 async def test_an_extension_that_cannot_answer_makes_a_503(answer: httpx.Response) -> None:
     client = client_of(lambda _: answer)
-    for asked in (client.get_status("abc"), client.get_status_by()):
+    for asked in (client.get_status("abc"), anext(client.pages(1))):
         with pytest.raises(TaskHubError) as raised:
             await asked
         refusal = as_request_error(raised.value)

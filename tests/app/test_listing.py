@@ -22,7 +22,7 @@ from .task_hub import RuntimeStatus, Status, TaskHub
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
 SECOND = timedelta(seconds=1)
-PART = "PostSectionOrchestrator"
+FOREIGN = "SomethingElse"
 
 
 def id_of(number: int) -> str:
@@ -52,13 +52,13 @@ def add(hub: TaskHub, number: int, created: datetime, state: str = "posted") -> 
     return id_of(number)
 
 
-def add_batch(hub: TaskHub, number: int, created: datetime, parts: int) -> str:
-    """Have a batch there with its parts, which began after it."""
+def add_batch(hub: TaskHub, number: int, created: datetime, others: int) -> str:
+    """Have a batch there, and instances of another orchestrator in the same task hub, which began after it."""
     operation_id = id_of(number)
-    hub.add(Status(operation_id, name="PostBatchOrchestrator", created_time=created))
-    for part in range(parts):
-        begun = created + timedelta(seconds=part / 10)
-        hub.add(Status(f"{operation_id}-r1-s{part:03}", name=PART, output={"x": 1}, created_time=begun))
+    hub.add(Status(operation_id, name="PostBusinessesOrchestrator", created_time=created))
+    for other in range(others):
+        begun = created + timedelta(seconds=other / 10)
+        hub.add(Status(f"{operation_id}-{other:03}", name=FOREIGN, output={"x": 1}, created_time=begun))
     return operation_id
 
 
@@ -97,10 +97,10 @@ async def test_all_of_many_operations_are_listed_on_full_pages_the_latest_first(
     assert [len(page) for page in pages[:-1]] == [limit] * (len(pages) - 1)
 
 
-async def test_single_records_are_found_among_the_parts_of_a_large_batch() -> None:
+async def test_operations_are_found_among_many_instances_of_another_orchestrator() -> None:
     hub = TaskHub()
     singles = {add(hub, number, NOW - timedelta(minutes=number)) for number in range(5)}
-    batch = add_batch(hub, 100, NOW - timedelta(minutes=2), parts=110)
+    batch = add_batch(hub, 100, NOW - timedelta(minutes=2), others=110)
     pages = await walk(hub, ListQuery(since=NOW - DAY))
     assert (len(pages), set(ids(pages))) == (1, {*singles, batch})
 

@@ -1,17 +1,24 @@
 """Starting an operation once however often it is asked for, and telling what has become of it."""
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from shared.delivery.batches import Batch, ItemPosted, ItemResult
+from shared.business import Record, example
+from shared.delivery.batches import Batch
 from shared.delivery.bounds import stored
+from shared.delivery.chunks import Counts, Deferral, Report
+from shared.delivery.outcomes import may_be_stored
 from shared.delivery.records import Delivery
+from shared.delivery.results import ItemInvalid
+from shared.delivery.rounds import Round
 from shared.operations.list_query import ListQuery
 from shared.operations.listing import list_operations
 from shared.operations.problems import RequestError
+from shared.operations.requests import Correction
 from shared.operations.resource import Operations
 from shared.operations.status import input_of
 from shared.settings import DeliverySettings
@@ -27,6 +34,18 @@ DEFERRED = {
     "outcome": {"outcome": "deferred", "reason": "the API answered 503"},
     "next_attempt_at": "2026-01-01T00:00:05Z",
 }
+
+
+SETTINGS = DeliverySettings()
+NOTHING = Correction({}, b"")
+
+
+def body(content: Any) -> Correction:
+    """What a caller sends with a retry."""
+    return Correction({"Content-Type": "application/json"}, json.dumps(content).encode())
+
+
+CORRECTED = body(example(2))
 
 
 async def test_the_same_request_again_finds_the_same_operation() -> None:
@@ -63,7 +82,7 @@ BATCH = Batch.of([business(1)] * 100, DeliverySettings())
 async def test_a_batch_that_the_backend_cannot_take_is_a_413_and_not_a_later_failure(
     spare: int, started: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("BATCH_MAX_BYTES", str(BATCH.stored_size + spare))
+    monkeypatch.setenv("BATCH_MAX_BYTES", str(BATCH.least_size + spare))
     hub = TaskHub()
     if started:
         assert (await Operations(hub).start("abc", BATCH)).state == "pending"
@@ -71,7 +90,7 @@ async def test_a_batch_that_the_backend_cannot_take_is_a_413_and_not_a_later_fai
     with pytest.raises(RequestError) as raised:
         await Operations(hub).start("abc", BATCH)
     assert raised.value.status == 413
-    assert f"at most {BATCH.stored_size - 1} bytes" in str(raised.value)
+    assert f"at most {BATCH.least_size - 1} bytes" in str(raised.value)
     assert not hub.instances
 
 
@@ -177,18 +196,18 @@ async def test_a_corrected_record_is_sent_only_if_the_first_is_certainly_not_sto
     before = hub.instances["abc"]
     if may_be_stored:
         with pytest.raises(RequestError, match="may have stored the record") as raised:
-            await operations.retry("abc", OTHER)
+            await operations.retry("abc", CORRECTED, SETTINGS)
         assert (raised.value.status, hub.instances["abc"]) == (409, before)
-        retried = await operations.retry("abc", OTHER, not_stored=True)
+        retried = await operations.retry("abc", CORRECTED, SETTINGS, not_stored=True)
     else:
-        retried = await operations.retry("abc", OTHER)
+        retried = await operations.retry("abc", CORRECTED, SETTINGS)
     assert (retried.state, retried.may_be_stored) == ("pending", False)
     delivery = Delivery.model_validate(input_of(hub.instances["abc"]))
     assert (delivery.record, delivery.may_be_stored) == (OTHER.record, False)
     assert delivery.attempt("abc").idempotency_key == "first.1"
 
 
-@pytest.mark.parametrize("corrected", [None, FIRST])
+@pytest.mark.parametrize("corrected", [NOTHING, body(example(1))])
 @pytest.mark.parametrize(
     ("hub", "not_stored", "may_be_stored"),
     [
@@ -200,10 +219,10 @@ async def test_a_corrected_record_is_sent_only_if_the_first_is_certainly_not_sto
     ],
 )
 async def test_the_same_record_is_sent_again_under_its_key_and_with_its_doubt(
-    corrected: Delivery | None, hub: TaskHub, not_stored: bool, may_be_stored: bool
+    corrected: Correction, hub: TaskHub, not_stored: bool, may_be_stored: bool
 ) -> None:
     before = replace(hub.instances["abc"])
-    retried = await Operations(hub).retry("abc", corrected, not_stored=not_stored)
+    retried = await Operations(hub).retry("abc", corrected, SETTINGS, not_stored=not_stored)
     assert retried.may_be_stored is may_be_stored
     delivery = Delivery.model_validate(input_of(hub.instances["abc"]))
     assert (delivery.record, delivery.may_be_stored) == (FIRST.record, may_be_stored)
@@ -214,7 +233,7 @@ async def test_the_same_record_is_sent_again_under_its_key_and_with_its_doubt(
 @pytest.mark.parametrize(("outcome", "was_refused"), [(REJECTED, True), (REJECTED | IN_DOUBT, False), (GAVE_UP, False)])
 async def test_a_record_that_was_refused_is_known_to_have_been(outcome: dict[str, Any], was_refused: bool) -> None:
     hub = ended(outcome)
-    await Operations(hub).retry("abc", None)
+    await Operations(hub).retry("abc", NOTHING, SETTINGS)
     assert Delivery.model_validate(input_of(hub.instances["abc"])).was_refused is was_refused
 
 
@@ -222,7 +241,7 @@ async def test_a_key_that_a_refusal_has_raised_is_not_used_again() -> None:
     hub = ended(REJECTED)
     progress = {"attempt": 2, "outcome": REJECTED, "revision": 3}
     hub.add(replace(hub.instances["abc"], custom_status=progress, output=progress))
-    await Operations(hub).retry("abc", OTHER)
+    await Operations(hub).retry("abc", CORRECTED, SETTINGS)
     assert Delivery.model_validate(input_of(hub.instances["abc"])).attempt("abc").idempotency_key == "first.4"
 
 
@@ -231,25 +250,25 @@ async def test_of_two_retries_at_once_one_counts_and_the_other_is_told() -> None
     hub = ended(REJECTED)
     hub.overtaken_by = "another start"
     with pytest.raises(RequestError, match="somebody else retries") as raised:
-        await Operations(hub).retry("abc", OTHER)
+        await Operations(hub).retry("abc", CORRECTED, SETTINGS)
     assert raised.value.status == 409
 
 
 async def test_a_retry_that_comes_while_another_one_runs_is_a_409() -> None:
     hub = ended(REJECTED)
     first = await hub.get_status("abc", show_input=True)
-    await Operations(hub).retry("abc", None)
+    await Operations(hub).retry("abc", NOTHING, SETTINGS)
 
     class Late(TaskHub):
         """Has looked the operation up before the first retry."""
 
-        async def get_status(self, instance_id: str, *, show_input: bool = False) -> Status:
+        async def get_status(self, instance_id: str, **shown: bool) -> Status:
             looks.append(instance_id)
-            return first if len(looks) == 1 else await super().get_status(instance_id, show_input=show_input)
+            return first if len(looks) == 1 else await super().get_status(instance_id, **shown)
 
     looks: list[str] = []
     with pytest.raises(RequestError, match="somebody else retries") as raised:
-        await Operations(Late(hub.instances)).retry("abc", OTHER)
+        await Operations(Late(hub.instances)).retry("abc", CORRECTED, SETTINGS)
     assert raised.value.status == 409
 
 
@@ -305,14 +324,14 @@ async def test_what_failed_or_was_terminated_tells_of_no_further_attempt() -> No
 async def test_a_record_whose_answer_was_read_is_never_sent_again() -> None:
     for not_stored in (False, True):
         with pytest.raises(RequestError, match="only a delivery that ended unposted"):
-            await Operations(ended(TAKEN)).retry("abc", None, not_stored=not_stored)
+            await Operations(ended(TAKEN)).retry("abc", NOTHING, SETTINGS, not_stored=not_stored)
 
 
 async def test_what_a_gateway_seems_to_have_answered_is_sent_again_if_the_caller_knows_that_it_is_not_stored() -> None:
     operations = Operations(ended({"outcome": "posted", "warning": "200: expected JSON, got text/html"}))
     with pytest.raises(RequestError, match="only a delivery that ended unposted"):
-        await operations.retry("abc", None)
-    assert (await operations.retry("abc", None, not_stored=True)).state == "pending"
+        await operations.retry("abc", NOTHING, SETTINGS)
+    assert (await operations.retry("abc", NOTHING, SETTINGS, not_stored=True)).state == "pending"
 
 
 async def test_the_key_of_a_started_operation_travels_in_its_input() -> None:
@@ -321,25 +340,24 @@ async def test_the_key_of_a_started_operation_travels_in_its_input() -> None:
     await Operations(hub).start("def", BATCH)
     assert Delivery.model_validate(input_of(hub.instances["abc"])).attempt("other").idempotency_key == "abc"
     batch = Batch.model_validate(input_of(hub.instances["def"]))
-    (_, section), *_ = batch.sections("other")
-    assert section.attempt(section.items[0]).idempotency_key == "def-0"
+    chunk = Round(batch.begun("other", NOW), NOW).next_chunk(NOW)
+    assert chunk is not None
+    assert next(chunk.attempts())[1].idempotency_key == "def-0"
 
 
 @pytest.mark.parametrize("runtime_status", [RuntimeStatus.Failed, RuntimeStatus.Terminated])
 async def test_a_batch_that_was_cut_short_says_of_no_record_that_it_was_not_sent(
     runtime_status: RuntimeStatus,
 ) -> None:
-    """Sections go on for a while, and nobody is there to whom they could tell."""
-    hub = TaskHub()
-    posted = BATCH.with_results([ItemResult(index=0, result=ItemPosted(id="7"))])
-    shown = stored(posted.progress(datetime(2026, 1, 1, tzinfo=UTC)))
-    hub.add(Status("abc", None, runtime_status, shown, "why", "PostBatchOrchestrator"), stored(posted))
+    """Activities go on for a while, and nobody is there to whom they could tell."""
+    hub = hub_with(BATCH, Report(settled=(0,), results='"7"', counts=Counts(posted=1)), runtime_status=runtime_status)
     operations = Operations(hub)
     operation = await operations.get("abc")
     assert operation.batch is not None
     assert (operation.may_be_stored, operation.batch.may_be_stored) == (True, 99)
-    assert [item.index for item in (await operations.results("abc", may_be_stored=True)).results] == [*range(1, 100)]
-    assert len((await operations.results("abc")).results) == 100
+    outcomes = await operations.outcomes("abc")
+    assert len(outcomes) == 100
+    assert [index for index, one in enumerate(outcomes) if may_be_stored(one)] == [*range(1, 100)]
 
 
 async def test_operations_with_warnings_can_be_told_from_others() -> None:
@@ -349,7 +367,14 @@ async def test_operations_with_warnings_can_be_told_from_others() -> None:
     progress = {"tally": {"total": 2, "posted": 2}, "round": 1, "rate": 0.0}
     for name, warnings in (("ghi", 1), ("jkl", 0)):
         hub.add(
-            Status(name, None, RuntimeStatus.Completed, {**progress, "warnings": warnings}, {}, "PostBatchOrchestrator")
+            Status(
+                name,
+                None,
+                RuntimeStatus.Completed,
+                {**progress, "warnings": warnings},
+                {},
+                "PostBusinessesOrchestrator",
+            )
         )
     since = datetime(2025, 1, 1, tzinfo=UTC)
     listed, _ = await list_operations(hub, ListQuery(since=since, warning=True))
@@ -358,20 +383,190 @@ async def test_operations_with_warnings_can_be_told_from_others() -> None:
 
 
 class WithoutInputs(TaskHub):
-    """A hub in which nobody asks for an input, which is megabytes for a large batch."""
+    """A hub in which nobody asks for an input or a history, which are megabytes for a large batch."""
 
-    async def get_status(self, instance_id: str, *, show_input: bool = False) -> Status:
-        assert not show_input
+    async def get_status(self, instance_id: str, **shown: bool) -> Status:
+        assert not any(shown.values())
         return await super().get_status(instance_id)
 
 
 async def test_inputs_are_not_asked_for_where_nobody_needs_them() -> None:
-    progress = {"tally": {"total": 2}, "round": 1, "rate": 0.0, "section": "abc-r1-s0"}
-    hub = WithoutInputs({"abc": Status("abc", "big", custom_status=progress, name="PostBatchOrchestrator")})
-    hub.add(Status("abc-r1-s0", "big", name="PostSectionOrchestrator"))
+    progress = {"tally": {"total": 2}, "round": 1, "rate": 0.0}
+    hub = WithoutInputs({"abc": Status("abc", "big", custom_status=progress, name="PostBusinessesOrchestrator")})
     hub.add(Status("def", "big", RuntimeStatus.Completed))
     operations = Operations(hub)
     await operations.get("abc", wait=0.3)
     await operations.cancel("abc")
     await operations.erase("def")
-    assert hub.events == [("abc", "Cancel"), ("abc-r1-s0", "Cancel")]
+    assert hub.events == [("abc", "Cancel")]
+
+
+# Batches: what has become of each record, and another try
+
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def hub_with(
+    batch: Batch, *reports: Report, runtime_status: RuntimeStatus = RuntimeStatus.Completed, **shown: Any
+) -> TaskHub:
+    """A task hub with a batch, `abc`, whose activities have returned these reports."""
+    hub, batch = TaskHub(), batch.model_copy(update={"key": "abc"})
+    round_ = Round(batch.begun("abc", NOW), NOW)
+    for report in reports:
+        round_.take_in(report, NOW)
+    status = stored(round_.status(NOW)) | shown
+    output = status if runtime_status is RuntimeStatus.Completed else None
+    hub.add(Status("abc", None, runtime_status, status, output, "PostBusinessesOrchestrator"), stored(batch))
+    hub.returned("abc", "PostBusinesses", *map(stored, reports))
+    return hub
+
+
+REFUSED_ONE = '{"outcome":"rejected","status":422}'
+DOUBTED_ONE = '{"outcome":"gave_up","reason":"500","may_be_stored":true}'
+MIXED = Report(
+    settled=(0, 1, 2, 3),
+    results=f'"7"\n{REFUSED_ONE}\n{DOUBTED_ONE}\n{{"outcome":"cancelled","reason":"not sent"}}',
+    counts=Counts(posted=1, rejected=1, gave_up=1, cancelled=1, may_be_stored=1),
+)
+FOUR = Batch.of([business(n) for n in range(1, 5)], SETTINGS)
+
+
+def started_again(hub: TaskHub) -> dict[int, tuple[str, Record, bool]]:
+    """What the batch that was retried is about to send: key, record and doubt by index."""
+    batch = Batch.model_validate(input_of(hub.instances["abc"]))
+    assert batch.mark
+    chunk = Round(batch.begun("abc", NOW), NOW).next_chunk(NOW)
+    assert chunk is not None
+    return {
+        index: (attempt.idempotency_key, attempt.record, index in chunk.doubts) for index, attempt in chunk.attempts()
+    }
+
+
+async def test_a_batch_is_sent_again_but_for_what_is_posted_and_only_what_was_refused_under_another_key() -> None:
+    hub = hub_with(FOUR, MIXED)
+    operation = await Operations(hub).retry("abc", NOTHING, SETTINGS)
+    assert (operation.id, operation.state, operation.may_be_stored) == ("abc", "pending", True)
+    assert started_again(hub) == {
+        1: ("abc-1.1", example(2), False),
+        2: ("abc-2", example(3), True),
+        3: ("abc-3", example(4), False),
+    }
+
+
+async def test_what_is_corrected_goes_under_another_key_in_the_same_place() -> None:
+    hub = hub_with(FOUR, MIXED)
+    corrections = [{"index": 3, "record": example(40)}, {"index": 1, "record": example(20)}]
+    await Operations(hub).retry("abc", body(corrections), SETTINGS)
+    sent = started_again(hub)
+    assert (sent[1], sent[3]) == (("abc-1.1", example(20), False), ("abc-3.1", example(40), False))
+
+
+async def test_what_may_be_stored_is_not_corrected_unless_the_caller_takes_it_on() -> None:
+    hub, corrections = hub_with(FOUR, MIXED), body([{"index": 2, "record": example(30)}])
+    before = hub.instances["abc"]
+    with pytest.raises(RequestError) as raised:
+        await Operations(hub).retry("abc", corrections, SETTINGS)
+    (error,) = raised.value.problem.model_dump()["errors"]
+    assert (raised.value.status, error["index"], "may be stored" in error["detail"]) == (409, 2, True)
+    assert hub.instances["abc"] is before
+    await Operations(hub).retry("abc", corrections, SETTINGS, not_stored=True)
+    assert started_again(hub)[2] == ("abc-2.1", example(30), False)
+
+
+async def test_a_skipped_record_is_sent_once_it_is_corrected_and_stays_skipped_otherwise() -> None:
+    invalid = ItemInvalid(field="name", detail="Field required")
+    batch = Batch.of([invalid, business(2), invalid], SETTINGS)
+    posted = Report(settled=(1,), results='"7"', counts=Counts(posted=1))
+    hub = hub_with(batch, posted)
+    with pytest.raises(RequestError, match="nothing is left") as raised:
+        await Operations(hub).retry("abc", NOTHING, SETTINGS)
+    assert raised.value.status == 409
+    await Operations(hub).retry("abc", body([{"index": 2, "record": example(3)}]), SETTINGS)
+    assert started_again(hub) == {2: ("abc-2", example(3), False)}
+    again = Batch.model_validate(input_of(hub.instances["abc"]))
+    assert (again.counts.invalid, [one.outcome for one in again.outcomes]) == (1, ["invalid", "posted", "pending"])
+
+
+@pytest.mark.parametrize(
+    ("corrections", "field", "detail"),
+    [
+        ([{"index": 4, "record": example(2)}], "index", "expected 0 to 3, got 4"),
+        ([{"index": 1, "record": example(2)}] * 2, "index", "1 stands there twice"),
+        ([{"index": "1", "record": example(2)}], "index", "valid integer"),
+        ([{"index": -1, "record": example(2)}], "index", "greater than or equal to 0"),
+        ([{"record": example(2)}], "index", "required"),
+        ([{"index": 1}], "record", "required"),
+        ([{"index": 1, "record": example(2) | {"unknown": 1}}], "record.unknown", "not permitted"),
+        ([7], "(record)", "expected an object"),
+    ],
+)
+async def test_a_correction_that_is_none_is_refused_with_its_place_and_field(
+    corrections: Any, field: str, detail: str
+) -> None:
+    hub = hub_with(FOUR, MIXED)
+    with pytest.raises(RequestError) as raised:
+        await Operations(hub).retry("abc", body(corrections), SETTINGS)
+    (error,) = raised.value.problem.model_dump()["errors"]
+    assert (raised.value.status, error["index"], error["field"]) == (400, len(corrections) - 1, field)
+    assert detail in error["detail"]
+
+
+async def test_a_posted_record_is_not_corrected() -> None:
+    with pytest.raises(RequestError) as raised:
+        await Operations(hub_with(FOUR, MIXED)).retry("abc", body([{"index": 0, "record": example(9)}]), SETTINGS)
+    (error,) = raised.value.problem.model_dump()["errors"]
+    assert (raised.value.status, error["detail"]) == (409, "the API has this record")
+
+
+async def test_a_batch_that_runs_is_not_retried() -> None:
+    with pytest.raises(RequestError, match="only a batch that has ended") as raised:
+        await Operations(hub_with(FOUR, runtime_status=RuntimeStatus.Running)).retry("abc", NOTHING, SETTINGS)
+    assert raised.value.status == 409
+
+
+async def test_of_two_retries_of_a_batch_at_once_one_counts_and_the_other_is_told() -> None:
+    hub = hub_with(FOUR, MIXED)
+    hub.overtaken_by = "another start"
+    with pytest.raises(RequestError, match="somebody else retries"):
+        await Operations(hub).retry("abc", NOTHING, SETTINGS)
+
+
+async def test_a_corrected_batch_that_the_backend_cannot_take_is_a_413(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BATCH_MAX_BYTES", "10000")
+    hub = hub_with(Batch.of([business(1)] * 100, SETTINGS))
+    before = hub.instances["abc"]
+    with pytest.raises(RequestError) as raised:
+        await Operations(hub).retry("abc", NOTHING, SETTINGS)
+    assert (raised.value.status, hub.instances["abc"]) == (413, before)
+
+
+async def test_while_a_batch_runs_its_results_are_told_as_the_activities_return_them() -> None:
+    deferred = Deferral(indexes=(2,), reason="503", may_be_stored=True)
+    report = Report(
+        settled=(0, 1), results=f'"7"\n{REFUSED_ONE}', counts=Counts(posted=1, rejected=1), deferred=(deferred,)
+    )
+    hub = hub_with(FOUR, report, runtime_status=RuntimeStatus.Running)
+    outcomes = await Operations(hub).outcomes("abc")
+    assert [one.outcome for one in outcomes] == ["posted", "rejected", "deferred", "pending"]
+    assert [may_be_stored(one) for one in outcomes] == [False, False, True, False]
+
+
+async def test_what_its_input_says_and_what_its_activities_returned_belong_to_the_same_round() -> None:
+    """An orchestration may start anew between the two: what its history began with counts."""
+    hub = hub_with(FOUR, MIXED)
+    later = Round(FOUR.begun("abc", NOW), NOW)
+    later.take_in(MIXED, NOW)
+    hub.instances["abc"] = replace(hub.instances["abc"], input_=json.dumps(stored(later.following(NOW, waited=True))))
+    assert [one.outcome for one in await Operations(hub).outcomes("abc")] == [
+        "posted",
+        "rejected",
+        "gave_up",
+        "cancelled",
+    ]
+
+
+async def test_a_single_record_has_no_results() -> None:
+    with pytest.raises(RequestError) as raised:
+        await Operations(ended(TAKEN)).outcomes("abc")
+    assert raised.value.status == 404

@@ -3,6 +3,7 @@
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from azure.durable_functions.models import DurableOrchestrationContext
@@ -10,7 +11,12 @@ from azure.durable_functions.orchestrator import Orchestrator
 
 import function_app
 from shared.business import assigned, example
-from shared.functions.batches import PostSectionOrchestrator
+from shared.delivery.batches import Batch
+from shared.delivery.bounds import stored
+from shared.delivery.outcomes import may_be_stored
+from shared.functions.batches import PostBusinessesOrchestrator
+from shared.settings import DeliverySettings
+from tests.sandboxed import business
 
 from .task_hub import checked_custom_status
 
@@ -25,10 +31,12 @@ DEFERRED = {"outcome": "deferred", "reason": "the API answered 503", "retry_afte
 class History:
     """Writes the events of one orchestration, and replays the orchestrator against them."""
 
-    def __init__(self, orchestrator: Any = function_app.PostBusinessOrchestrator, **given: Any) -> None:
-        self.given = given if "items" in given else {"record": BUSINESS, **given}
+    def __init__(
+        self, orchestrator: Any = function_app.PostBusinessOrchestrator, *, now: datetime = START, **given: Any
+    ) -> None:
+        self.given = given if "records" in given else {"record": BUSINESS, **given}
         self.orchestrator = orchestrator.build().get_user_function().orchestrator_function
-        self.now = START
+        self.now = now
         self.events: list[dict[str, Any]] = []
         self._turn()
         self._add(0, Name="PostBusinessOrchestrator", Version=None, Input=json.dumps(self.given))
@@ -42,16 +50,14 @@ class History:
     def _turn(self) -> None:
         self._add(12)
 
-    def activities(self, *results: Any, cancelled_after: int | None = None) -> None:
-        """Calls that were made together, whose results came in a turn of their own each."""
-        for task in range(len(results)):
-            self._add(4, EventId=task, Name="PostBusiness")
+    def activities(self, *results: Any, together: int = 2) -> None:
+        """Calls that were made together, the first of which have ended, in a turn of their own each."""
+        for task in range(together):
+            self._add(4, EventId=task, Name="PostBusinesses")
         self._add(13)
         for task, result in enumerate(results):
             self._turn()
             self._ended(task, result)
-            if task == cancelled_after:
-                self.cancelled()
 
     def activity(self, task: int, result: Any) -> None:
         self._add(4, EventId=task, Name="PostBusiness")
@@ -274,58 +280,156 @@ def test_after_the_deadline_the_record_is_given_up_with_the_last_reason() -> Non
     assert (gave_up["outcome"], gave_up["reason"]) == ("gave_up", "the API answered 503")
 
 
-def section(total: int, parallelism: int = 20) -> History:
-    items = [{"index": index, "record": BUSINESS} for index in range(total)]
-    return History(PostSectionOrchestrator, items=items, key="batch", parallelism=parallelism)
+# Batches
 
 
-def outcomes_of(state: dict[str, Any]) -> list[str]:
-    return [item["result"]["outcome"] for item in state["output"]]
+def batch(total: int = 30, **given: Any) -> History:
+    """The history of a batch that has just begun, in two chunks if it has more than ten records."""
+    new = Batch.of([business(n) for n in range(1, total + 1)], DeliverySettings())
+    return History(PostBusinessesOrchestrator, **{**stored(new), "key": INSTANCE, **given})
 
 
-def test_a_section_posts_its_records_under_the_batchs_key_and_their_places() -> None:
-    asked = actions_of(section(3).replay())
-    keys = [json.loads(action["input"])["idempotency_key"] for action in asked if "input" in action]
-    assert keys == ["batch-0", "batch-1", "batch-2"]
+def chunks_of(state: dict[str, Any]) -> list[dict[str, Any]]:
+    """The chunks that were handed out, in order."""
+    return [json.loads(one["input"]) for one in actions_of(state) if one.get("functionName") == "PostBusinesses"]
 
 
-def test_a_wave_is_posted_before_the_next_one_begins() -> None:
-    history = section(5, parallelism=2)
-    assert len([action for action in actions_of(history.replay()) if "input" in action]) == 2
-    history.activities(POSTED, POSTED)
-    assert len([action for action in actions_of(history.replay()) if "input" in action]) == 4
+def posted(*indexes: int) -> dict[str, Any]:
+    """What the activity returns that has posted these."""
+    lines = "\n".join(f'"{index}"' for index in indexes)
+    return {"settled": indexes, "results": lines, "counts": {"posted": len(indexes)}}
 
 
-def test_a_bug_at_one_record_of_a_wave_defers_that_one_only() -> None:
-    history = section(3)
-    history.activities(POSTED, RuntimeError("ZeroDivisionError: division by zero"), REJECTED)
-    assert outcomes_of(history.replay()) == ["posted", "deferred", "rejected"]
+def deferred(*indexes: int, **told: Any) -> dict[str, Any]:
+    """What the activity returns that could post none of these."""
+    return {"deferred": [{"indexes": indexes, "reason": "503", **told}]}
 
 
-@pytest.mark.parametrize("failed", [0, 1, 2])
-def test_whichever_record_of_a_wave_fails_the_next_wave_follows(failed: int) -> None:
-    history = section(6, parallelism=3)
-    results: list[Any] = [POSTED, POSTED, POSTED]
-    results[failed] = RuntimeError("the worker died")
-    history.activities(*results)
-    assert len([action for action in actions_of(history.replay()) if "input" in action]) == 6
+def continued(state: dict[str, Any]) -> Batch:
+    """The batch with which the orchestration starts anew."""
+    (action,) = [one for one in actions_of(state) if one["actionType"] == 4]
+    return Batch.model_validate(json.loads(action["input"]) if isinstance(action["input"], str) else action["input"])
 
 
-def test_a_section_cancelled_between_two_posts_of_a_wave_sends_no_further_wave() -> None:
-    history = section(4, parallelism=2)
-    history.activities(POSTED, POSTED, cancelled_after=0)
-    assert outcomes_of(history.replay()) == ["posted", "posted"]
+def tally_of(state: dict[str, Any]) -> dict[str, int]:
+    """How many records are where, leaving out where none is."""
+    return {name: count for name, count in state["customStatus"]["tally"].items() if count}
 
 
-def test_a_cancelled_section_ends_with_the_wave_that_is_under_way() -> None:
-    history = section(4, parallelism=2)
+def test_a_batch_goes_out_in_chunks_to_activities_at_the_same_time() -> None:
+    state = batch(mark="m").replay()
+    first, second = chunks_of(state)
+    assert (first["indexes"], second["indexes"]) == (list(range(15)), list(range(15, 30)))
+    assert (first["key"], first["width"], second["width"]) == (INSTANCE, 10, 10)
+    assert state["customStatus"] == {
+        "tally": ANY,
+        "round": 1,
+        "rate": 0.0,
+        "warnings": 0,
+        "may_be_stored": 0,
+        "mark": "m",
+    }
+    assert tally_of(state) == {"total": 30, "pending": 30}
+
+
+def test_progress_is_shown_after_every_chunk_and_the_output_is_no_more_than_that() -> None:
+    history = batch()
+    history.activities(posted(*range(15)))
+    assert tally_of(history.replay()) == {"total": 30, "posted": 15, "pending": 15}
+    history.ended(1, posted(*range(15, 30)))
+    state = history.replay()
+    assert state["isDone"]
+    assert tally_of(state) == {"total": 30, "posted": 30}
+    assert state["output"] == state["customStatus"]
+
+
+def test_what_an_activity_did_not_get_to_is_handed_out_again() -> None:
+    history = batch(20)
+    history.activities(posted(0, 1, 2), together=2)
+    assert chunks_of(history.replay())[-1]["indexes"] == [3, 4, 5, 6, 7, 8, 9]
+
+
+def test_what_is_deferred_sleeps_and_then_the_orchestration_starts_anew_with_it() -> None:
+    history = batch(3)
+    history.activity(0, deferred(1) | posted(0, 2))
+    asleep = history.replay()
+    timer = next(action for action in actions_of(asleep) if "fireAt" in action)
+    assert datetime.fromisoformat(timer["fireAt"]) == datetime.fromisoformat(asleep["customStatus"]["next_round_at"])
+    history.timer(1, timer["fireAt"])
+    following = continued(history.replay())
+    assert [one.outcome for one in following.outcomes] == ["posted", "deferred", "posted"]
+    assert following.round == 2
+
+
+def test_a_batch_that_starts_anew_knows_what_was_settled() -> None:
+    history = batch(3)
+    history.activity(0, deferred(1) | posted(0, 2))
+    timer = next(action for action in actions_of(history.replay()) if "fireAt" in action)
+    history.timer(1, timer["fireAt"])
+    again = History(PostBusinessesOrchestrator, now=history.now, **stored(continued(history.replay())))
+    (chunk,) = chunks_of(again.replay())
+    assert chunk["indexes"] == [1]
+    again.activity(0, posted(1))
+    state = again.replay()
+    assert (state["isDone"], tally_of(state)) == (True, {"total": 3, "posted": 3})
+
+
+def test_an_activity_that_failed_leaves_its_records_in_doubt_and_the_orchestration_writes_that_down() -> None:
+    history = batch()
+    history.activities(RuntimeError("the worker died"))
+    assert len(chunks_of(history.replay())) == 2
+    history.ended(1, posted(*range(15, 30)))
+    following = continued(history.replay())
+    assert [may_be_stored(one) for one in following.outcomes] == [True] * 15 + [False] * 15
+
+
+def test_what_another_version_of_the_activity_returned_counts_as_failed() -> None:
+    history = batch(3)
+    history.activity(0, {"settled": "all"})
+    assert [may_be_stored(one) for one in continued(history.replay()).outcomes] == [True] * 3
+
+
+@pytest.mark.filterwarnings("ignore:Potential duplicate Task completion")  # the SDK's, of the second event
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_cancel_is_shown_at_once_and_nothing_more_goes_out(times: int) -> None:
+    history = batch(1500)
+    history.activities(posted(*range(500)), together=2)
+    for _ in range(times):
+        history.cancelled()
+    state = history.replay()
+    assert (state["isDone"], state["customStatus"]["cancelling"], len(chunks_of(state))) == (False, True, 3)
+    history.ended(1, posted(*range(500, 1000)))
+    assert history.replay()["customStatus"]["cancelling"]
+    history.ended(2, deferred(*range(1000, 1500)))
+    following = continued(history.replay())
+    assert {one.outcome for one in following.outcomes[:1000]} == {"posted"}
+    assert {one.outcome for one in following.outcomes[1000:]} == {"cancelled"}
+    state = History(PostBusinessesOrchestrator, **stored(following)).replay()
+    assert (state["isDone"], tally_of(state)) == (True, {"total": 1500, "posted": 1000, "cancelled": 500})
+
+
+def test_a_cancel_while_the_batch_waits_ends_it() -> None:
+    history = batch(3)
+    history.activity(0, deferred(0, 1, 2))
+    timer = next(action for action in actions_of(history.replay()) if "fireAt" in action)
+    history.asleep(1, timer["fireAt"])
     history.cancelled()
-    assert not history.replay()["isDone"]
-    history.activities(POSTED, POSTED)
-    assert outcomes_of(history.replay()) == ["posted", "posted"]
+    assert {one.outcome for one in continued(history.replay()).outcomes} == {"cancelled"}
 
 
-def test_a_large_section_is_posted_through_smaller_ones() -> None:
-    (part, _) = actions_of(section(250).replay())
-    assert part["functionName"] == "PostSectionOrchestrator"
-    assert len(json.loads(part["input"])["items"]) == 100
+def test_a_batch_that_is_posted_while_somebody_cancels_is_posted() -> None:
+    history = batch(3)
+    history.under_way(0)
+    history.cancelled()
+    history.ended(0, posted(0, 1, 2))
+    state = history.replay()
+    assert (state["isDone"], tally_of(state)) == (True, {"total": 3, "posted": 3})
+
+
+def test_at_the_deadline_what_is_left_of_a_batch_is_given_up() -> None:
+    history = batch(3, settings={"deadline": 3.0, "first_delay": 10.0})
+    history.activity(0, deferred(0, 1) | posted(2))
+    following = continued(history.replay())
+    assert [one.outcome for one in following.outcomes] == ["gave_up", "gave_up", "posted"]
+    state = History(PostBusinessesOrchestrator, **stored(following)).replay()
+    assert (state["isDone"], state["customStatus"]["reason"]) == (True, "503")

@@ -13,17 +13,17 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
 
 from shared.business import NATURAL_KEY, assigned, example
-from shared.delivery.batches import ItemInvalid
 from shared.delivery.records import accepted
+from shared.delivery.results import ItemInvalid
 from shared.operations.problems import RequestError
 from shared.operations.requests import (
     MAX_BODY_BYTES,
     MAX_ERRORS,
     MAX_UNKNOWN_MEMBERS,
+    Correction,
     is_known,
     read_batch,
     read_business,
-    read_correction,
     read_flag,
     read_number,
     read_operation_id,
@@ -404,22 +404,27 @@ def test_a_batch_without_a_valid_record_is_refused_even_if_invalid_ones_are_skip
 
 
 def test_a_correction_is_read_as_a_record_is() -> None:
-    assert read_correction(JSON, json.dumps(example(8)).encode()) == business(8)
+    assert Correction(JSON, json.dumps(example(8)).encode()).record() == business(8)
     twice = json.dumps(example(8))[:-1] + f', "{NATURAL_KEY}": 1}}'
     with pytest.raises(RequestError, match=NATURAL_KEY):
-        read_correction(JSON, twice.encode())
+        Correction(JSON, twice.encode()).record()
+    with pytest.raises(RequestError, match="1 of 1 records"):
+        Correction(JSON, f'[{{"index": 0, "record": {twice}}}]'.encode()).records(1)
 
 
 @pytest.mark.parametrize("headers", [{}, {"Content-Length": "0"}, {"Content-Length": "0", **JSON}])
 def test_without_a_body_nothing_is_corrected(headers: dict[str, str]) -> None:
-    assert read_correction(headers, b"") is None
+    assert Correction(headers, b"").record() is None
+    assert Correction(headers, b"").records(1) == {}
 
 
 @pytest.mark.parametrize("sign", [{"Content-Type": "application/json"}, {"Transfer-Encoding": "chunked"}])
 def test_a_correction_that_was_lost_on_its_way_is_not_taken_for_none(sign: dict[str, str]) -> None:
-    with pytest.raises(RequestError) as raised:
-        read_correction(sign, b"")
-    assert raised.value.status == 411
+    lost = Correction(sign, b"")
+    for read in (lost.record, lambda: lost.records(1)):
+        with pytest.raises(RequestError) as raised:
+            read()
+        assert raised.value.status == 411
 
 
 @pytest.mark.parametrize("query", [{}, {"x": ""}])

@@ -6,18 +6,22 @@ import logging
 import pkgutil
 import traceback
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import httpx
 import pytest
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 import shared
 from devhost.testing import RunningHost
 from shared.business import COLLECTION, Business, BusinessApi, assigned, example
 from shared.delivery.attempts import Attempt, parse_outcome, post_record
-from shared.delivery.batches import Batch, ItemInvalid, ItemPending, ItemResult, Section, read_results
+from shared.delivery.batches import Batch
+from shared.delivery.chunks import Chunk, Report
 from shared.delivery.records import Delivery, Progress
+from shared.delivery.results import ItemInvalid, read_line
+from shared.delivery.rounds import Round
 from shared.operations.problems import RequestError
 from shared.operations.requests import read_batch, read_business
 from shared.operations.status import describe
@@ -145,7 +149,7 @@ def spoiled(document: Any) -> Iterator[Any]:
 def refusal_of(read: Callable[[Any], object], document: Any) -> str | None:
     try:
         read(document)
-    except ValidationError as error:
+    except ValueError as error:
         return str(error)
     return None
 
@@ -153,8 +157,9 @@ def refusal_of(read: Callable[[Any], object], document: Any) -> str | None:
 DELIVERY = Delivery.of(BUSINESS, DeliverySettings())
 BATCH = Batch.of([BUSINESS, ItemInvalid(field="name", detail="Field required")], DeliverySettings())
 POSTED = {"outcome": "posted", "id": "b-1", "business": {"name": "Acme"}, "replayed": False}
-RESULT = ItemResult(index=0, result=ItemPending()).model_dump(mode="json")
-((_, SECTION),) = BATCH.sections("b")
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+CHUNK = Round(BATCH.begun("b", NOW), NOW).next_chunk(NOW)
+REPORT = {"settled": [0], "results": "null", "counts": {"posted": 1}, "deferred": [{"indexes": [1], "reason": "503"}]}
 
 
 @pytest.mark.parametrize(
@@ -162,11 +167,11 @@ RESULT = ItemResult(index=0, result=ItemPending()).model_dump(mode="json")
     [
         (Delivery.model_validate, DELIVERY.model_dump(mode="json")),
         (Batch.model_validate, BATCH.model_dump(mode="json")),
-        (Section.read, SECTION.model_dump(mode="json")),
-        (lambda document: Section.read(json.dumps(document)), SECTION.model_dump(mode="json")),
+        (Chunk.model_validate, CHUNK and CHUNK.model_dump(mode="json")),
+        (Report.model_validate, REPORT),
         (Attempt.model_validate, DELIVERY.attempt("i").model_dump(mode="json")),
         (Progress.model_validate, {"attempt": 1, "outcome": POSTED, "next_attempt_at": None}),
-        (read_results, [RESULT]),
+        (lambda document: read_line(json.dumps(document)), {"outcome": "rejected", "status": 422}),
         (parse_outcome, POSTED),
         (lambda document: describe(Status("i", custom_status=document)), {"attempt": 1, "outcome": POSTED}),
     ],
@@ -180,7 +185,7 @@ def test_durable_state_of_another_version_is_refused_without_repeating_it(
     assert [refusal for refusal in refusals if SECRET in refusal] == []
 
 
-@pytest.mark.parametrize("orchestrator", ["PostBusinessOrchestrator", "PostBatchOrchestrator"])
+@pytest.mark.parametrize("orchestrator", ["PostBusinessOrchestrator", "PostBusinessesOrchestrator"])
 @pytest.mark.parametrize(
     "given", [{"record": SECRET}, {**BATCH.model_dump(mode="json"), "results": [{"outcome": SECRET}]}]
 )

@@ -21,7 +21,7 @@ async def test_a_listing_goes_by_id_without_inputs_and_tells_whole_seconds() -> 
     assert [status.input_ for status in found] == [None, None]
     assert found[0].created_time == datetime(2026, 1, 1, 0, 0, 3, tzinfo=UTC)
     to = datetime(2026, 1, 1, 0, 0, 2, 700_000, tzinfo=UTC)
-    assert [status.instance_id for status in await hub.get_status_by(to, to)] == ["7"]
+    assert [[status.instance_id for status in page] async for page in hub.pages(2, to, to)] == [["7"]]
 
 
 async def test_a_look_up_leaves_out_the_input_unless_it_is_asked_for() -> None:
@@ -29,6 +29,17 @@ async def test_a_look_up_leaves_out_the_input_unless_it_is_asked_for() -> None:
     hub.add(Status("abc"), {"a": 1})
     assert (await hub.get_status("abc")).input_ is None
     assert (await hub.get_status("abc", show_input=True)).input_ == '"{\\"a\\": 1}"'
+
+
+async def test_a_look_up_leaves_out_the_history_and_its_results_unless_they_are_asked_for() -> None:
+    hub = TaskHub()
+    hub.add(Status("abc"), {"a": 1})
+    hub.returned("abc", "Activity", {"b": 2})
+    assert (await hub.get_status("abc", show_input=True)).history is None
+    (started, ended) = (await hub.get_status("abc", show_history=True)).history or []
+    assert ("Input" in started, "Result" in ended) == (False, False)
+    shown = await hub.get_status("abc", show_history=True, show_history_output=True, show_input=True)
+    assert [one.get("Input") or one.get("Result") for one in shown.history or []] == [shown.input_, {"b": 2}]
 
 
 @pytest.mark.parametrize(("instance_id", "said"), [("ended", "gone"), ("unknown", "No instance")])

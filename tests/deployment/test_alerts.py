@@ -38,7 +38,6 @@ BATCH_DEFERRED = BatchProgress(
     round=1,
     rate=12.5,
     next_round_at=DUE,
-    section=None,
 )
 BATCH_NO_TOKEN = BATCH_DEFERRED.model_copy(update={"reason": TOKEN_REASON})
 BATCH_GAVE_UP = BatchProgress(tally=Tally(total=500, posted=498, gave_up=2), round=9, rate=0.1)
