@@ -170,6 +170,10 @@ class ApiTimeoutError(ApiTransportError):
     """There is no response in time."""
 
 
+class ApiPausedError(ApiTransportError):
+    """The request was not sent, since the client's gate did not admit it in time; `retry_after` tells when to try."""
+
+
 def response_error(
     response: httpx.Response, body: bytes, *, cut: bool, method: str, url: str, now: Callable[[], float]
 ) -> ApiResponseError:
