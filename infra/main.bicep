@@ -223,6 +223,9 @@ param businessApiPoolTimeout string = ''
 @description('Connections to the API, for each worker process')
 param businessApiMaxConnections string = ''
 
+@description('Calls a second to the API, for each worker process; empty: what the API is found to take')
+param businessApiMaxRate string = ''
+
 // Delivery
 
 @description('Seconds before the second attempt; doubled from attempt to attempt')
@@ -289,6 +292,7 @@ var businessApiSettings = {
   BUSINESS_API_WRITE_TIMEOUT: businessApiWriteTimeout
   BUSINESS_API_POOL_TIMEOUT: businessApiPoolTimeout
   BUSINESS_API_MAX_CONNECTIONS: businessApiMaxConnections
+  BUSINESS_API_MAX_RATE: businessApiMaxRate
 }
 
 var deliverySettings = {

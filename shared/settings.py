@@ -151,6 +151,7 @@ class BusinessApiSettings(_EnvironmentSettings):
     write_timeout: Seconds = 10.0
     pool_timeout: Seconds = 5.0
     max_connections: Annotated[int, Field(ge=1, le=1000)] = 20
+    max_rate: Annotated[float, Field(gt=0, le=100_000, allow_inf_nan=False)] | None = None
 
     @field_validator("token_url")
     @classmethod

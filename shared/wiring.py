@@ -1,5 +1,6 @@
-"""Settings become what a client needs: time-outs, TLS, and where the access tokens come from."""
+"""Settings become what a client needs: time-outs, TLS, pacing, and where the access tokens come from."""
 
+import math
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +19,9 @@ from shared.access_tokens import (
     TlsClientAuthentication,
     TokenSource,
 )
+from shared.pacing import Pacer
 from shared.rest import ClientOptions
-from shared.settings import BusinessApiSettings
+from shared.settings import BusinessApiSettings, DeliverySettings, SettingsError
 from shared.telemetry import trace_request
 
 MAX_RESPONSE_SIZE = 2**20
@@ -49,8 +51,22 @@ def client_options(prefix: str | None = None) -> ClientOptions:
         limits=httpx.Limits(max_connections=settings.max_connections),
         verify=_tls(settings),
         max_response_size=MAX_RESPONSE_SIZE,
+        gate=Pacer(
+            name=httpx.URL(settings.base_url).host,
+            max_rate=math.inf if settings.max_rate is None else settings.max_rate,
+            max_concurrency=settings.max_connections,
+            longest_pause=_longest_pause(),
+        ),
         on_request=trace_request,
     )
+
+
+def _longest_pause() -> float:
+    """Seconds between two probes of an API that is down, at most: as between two attempts at a record."""
+    try:
+        return DeliverySettings.from_environment().max_delay
+    except SettingsError:  # starts are refused then, and say so; what is under way has settings of its own
+        return DeliverySettings().max_delay
 
 
 def token_source(settings: BusinessApiSettings) -> TokenSource:

@@ -1,5 +1,7 @@
 """A declarative, typed HTTP client: an API is described as a class, one method stub an endpoint."""
 
+from shared.http.gate import GateClosedError
+
 from .client import ApiClient
 from .errors import (
     ApiDecodeError,
@@ -10,7 +12,7 @@ from .errors import (
     ApiTransportError,
     ProblemDetails,
 )
-from .options import CallOptions, ClientOptions
+from .options import CallOptions, ClientOptions, Gate
 from .parameters import Body, Form, Header, Query
 from .responses import ApiResponse
 from .verbs import delete, get, head, options, patch, post, put
@@ -28,6 +30,8 @@ __all__ = [
     "CallOptions",
     "ClientOptions",
     "Form",
+    "Gate",
+    "GateClosedError",
     "Header",
     "ProblemDetails",
     "Query",

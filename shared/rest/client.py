@@ -10,11 +10,13 @@ from typing import Any, Self, Unpack
 
 import httpx
 
+from shared.http.gate import GateClosedError
+
 from .endpoint import Endpoint
-from .errors import ApiDecodeError, ApiError, response_error
+from .errors import ApiDecodeError, ApiError, ApiPausedError, response_error
 from .exchange import Answer, Exchange, masked
 from .headers import HeaderFields, checked_headers, merged
-from .options import CallOptions, ClientOptions, checked_options, layered
+from .options import CallOptions, ClientOptions, Gate, checked_options, layered
 from .responses import ApiResponse, UndecodableError
 from .transport import AiohttpTransport
 
@@ -105,6 +107,7 @@ class ApiClient:
         Raises:
             ValueError: An argument is not valid or cannot be sent.
             ApiError: The call failed; but with an `ApiResponse` only if there was no response.
+            ApiPausedError: The `gate` of the options did not admit the request in time.
             Exception: Whatever the `auth` of the options raises, or the function that tells the options.
         """
         options = self._options()
@@ -121,7 +124,7 @@ class ApiClient:
             deadline=plan.deadline,
             max_response_size=options.max_response_size,
         )
-        answer = await exchange.run()
+        answer = await (exchange.run() if options.gate is None else _gated(options.gate, request, exchange))
         content, error = _result(endpoint, request, answer, options.clock)
         if endpoint.returned.wrapped:
             return ApiResponse(answer.response.status_code, answer.response.headers, content, error)
@@ -178,6 +181,23 @@ async def _lifetime(
     finally:
         transports.pop(loop, None)
         await transport.aclose()
+
+
+async def _gated(gate: Gate, request: httpx.Request, exchange: Exchange) -> Answer:
+    try:
+        async with gate.admitted(request) as told:
+            answer = await exchange.run()
+            told(answer.response)
+            return answer
+    except GateClosedError as error:
+        raise ApiPausedError(
+            str(error),
+            method=request.method,
+            url=masked(request.url),
+            retryable=True,
+            retry_after=error.retry_after,
+            sent=False,
+        ) from None
 
 
 def _request(plan: _Plan, endpoint: Endpoint, arguments: Mapping[str, Any]) -> httpx.Request:

@@ -171,7 +171,7 @@ class ApiTimeoutError(ApiTransportError):
 
 
 class ApiPausedError(ApiTransportError):
-    """The request was not sent, since the API wants none at the moment; `retry_after` says until when."""
+    """The request was not sent, since the client's gate did not admit it in time; `retry_after` tells when to try."""
 
 
 def response_error(

@@ -3,8 +3,9 @@
 import ssl
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from typing import Any, Protocol, TypedDict
 
 import httpx
 
@@ -34,6 +35,22 @@ class CallOptions(TypedDict, total=False):
     extensions: Mapping[str, Any]
 
 
+class Gate(Protocol):
+    """Decides when a request may be sent, and learns from what comes of it."""
+
+    def admitted(self, request: httpx.Request) -> AbstractAsyncContextManager[Callable[[httpx.Response], None]]:
+        """Wait until the request may be sent.
+
+        The context yields a function that is told the response; an exception that leaves the context is learned from,
+        too, unless it is the caller's cancellation. The request's extension `begin_by`, if it has one, is the time by
+        which it must have been admitted, in seconds of the gate's clock.
+
+        Raises:
+            GateClosedError: On entering: the request may not be sent in time.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientOptions:
     """How a client reaches its API. All times are in seconds.
@@ -51,6 +68,7 @@ class ClientOptions:
         trust_env: Whether `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` choose the proxy if none is set.
         max_response_size: Bytes of a body, decompressed, over which it is refused.
         transport: Opens the connections in place of aiohttp; called once for each event loop.
+        gate: Holds each request until it may be sent; what it waits there is no part of the deadline.
         on_request: Sees each request before it is authorised and sent, and may add headers. The extension
             `url_template` holds the path as the method's decorator has it, with its placeholders.
         clock: Seconds since 1970; turns a `Retry-After` date into a delay.
@@ -71,6 +89,7 @@ class ClientOptions:
     trust_env: bool = True
     max_response_size: int = 10 * 2**20
     transport: Callable[[], httpx.AsyncBaseTransport] | None = None
+    gate: Gate | None = None
     on_request: Callable[[httpx.Request], None] | None = None
     clock: Callable[[], float] = time.time
 

@@ -1,6 +1,7 @@
 """The app of this repository, running against a sandbox API on a real socket."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -10,7 +11,8 @@ from dev.sandbox.api import app_environment, create_app
 from dev.sandbox.serving import serve
 from dev.stand_in import STAND_IN
 from devhost.testing import RunningHost
-from shared.business import Answers, BusinessApi
+from shared.business import Answers, BusinessApi, business_api
+from shared.pacing import Pacer
 from tests.sandboxed import NewRecord, Sandbox, record_maker
 
 
@@ -39,10 +41,20 @@ def sandbox_session() -> Iterator[Sandbox]:
 
 @pytest.fixture
 def sandbox(sandbox_session: Sandbox) -> Iterator[Sandbox]:
-    """The sandbox, behaving well at the start of every test."""
+    """The sandbox, behaving well at the start of every test; the pacer has forgotten how it behaved before."""
+    pacer = business_api._options().gate
+    assert isinstance(pacer, Pacer)
+    pacer.forget()
     sandbox_session.behave()
     yield sandbox_session
     sandbox_session.behave()
+
+
+@pytest.fixture
+def unpaced(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The app without its pacer, which goes by a clock that no test moves: in an outage it waits for real seconds."""
+    options = replace(business_api._options(), gate=None)
+    monkeypatch.setattr(business_api, "_options", lambda: options)
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from shared.delivery.batches import MAX_RECORDS, ItemInvalid
+from shared.delivery.batches import MAX_RECORDS
+from shared.delivery.results import ItemInvalid
 from shared.operations.problems import RequestError
 from shared.operations.requests import MAX_BATCH_BYTES, MAX_BODY_BYTES, MAX_ERRORS, read_batch
 from tests.app.test_requests import ALL_TYPES, Sample

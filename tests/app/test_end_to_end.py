@@ -41,7 +41,7 @@ def test_a_record_is_posted_and_can_be_read_again(host: RunningHost, app: httpx.
     "fault", [{"status": 503}, {"status": 429, "retry_after": 7}, {"drop": "before"}, {"drop": "after"}]
 )
 def test_a_record_that_meets_a_passing_fault_is_deferred_then_posted_once(
-    host: RunningHost, app: httpx.Client, sandbox: Sandbox, new_record: NewRecord, fault: dict[str, Any]
+    host: RunningHost, app: httpx.Client, sandbox: Sandbox, unpaced: None, new_record: NewRecord, fault: dict[str, Any]
 ) -> None:
     record = new_record()
     sandbox.disturb(records={key_of(record): [fault]})
@@ -110,7 +110,7 @@ def test_many_records_share_one_token(
 
 
 def test_an_api_that_never_recovers_is_given_up_at_the_deadline_with_the_last_reason(
-    host: RunningHost, app: httpx.Client, sandbox: Sandbox, new_record: NewRecord
+    host: RunningHost, app: httpx.Client, sandbox: Sandbox, unpaced: None, new_record: NewRecord
 ) -> None:
     sandbox.disturb(rates={"503": 1.0})
     operation_id = start(app, new_record())

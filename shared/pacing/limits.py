@@ -1,0 +1,262 @@
+"""Decides when the next call may be sent, from how the calls before were answered; knows no event loop and no clock."""
+
+import itertools
+import logging
+import math
+from collections.abc import Sequence
+
+from shared.http.rate_limits import RateLimit
+
+from .concurrency import Concurrency
+from .rate import Rate
+
+USUAL_PAUSE = 1.0
+"""Seconds of a pause after a refusal that names none."""
+
+ODD_PAUSE = 4.0
+"""Seconds of a pause at most, if a call that was sent after the refused one was taken."""
+
+PAUSE_PROBE = 60.0
+"""Seconds after which a longer pause is tried out by one call; doubled every time."""
+
+FAILURES = 5
+"""Calls in a row without an answer, or with a 5xx, that make an outage."""
+
+PROBE = 4.0
+"""Seconds from one probe to the next in an outage."""
+
+PATIENT_AFTER = 300.0
+"""Seconds of an outage after which the time between probes doubles with each."""
+
+EARLY = 5.0
+"""Seconds after a pause before which no limit on the rate can refuse again, unless it has changed."""
+
+_EARLY_REFUSALS = 4
+_DEAF = 60.0
+
+_eras = itertools.count()  # of all limits: calls of one that was replaced must not be taken for those of another
+
+type News = tuple[int, str]
+
+
+class Call:
+    """A call that was sent."""
+
+    __slots__ = ("began", "era", "measured", "number")
+
+    def __init__(self, number: int, began: float, era: int, measured: bool) -> None:
+        self.number = number
+        self.began = began
+        self.era = era
+        self.measured = measured
+
+
+class Limits:
+    """What is known of an API. It is open, paused until a time, or down; times are those of one monotonic clock.
+
+    open: calls are sent at the rate and with the concurrency that were learned.
+    paused: the API said when to come back. None is sent until then, but for one a minute if that is long.
+    down: nothing comes back. One call is sent every `PROBE` seconds; any answer but a 5xx opens.
+
+    Of a call that was `sent`, one of `answered`, `failed` and `abandoned` must be told.
+
+    Args:
+        max_rate: Calls per second that are never exceeded.
+        max_concurrency: Calls under way at once.
+        longest_pause: Seconds between two probes at most.
+
+    Attributes:
+        news: Log level and text of what has changed; whoever reads them clears them.
+    """
+
+    def __init__(self, *, max_rate: float = math.inf, max_concurrency: int, longest_pause: float) -> None:
+        self._rate = Rate(max_rate)
+        self._concurrency = Concurrency(max_concurrency)
+        self._longest_pause = longest_pause
+        self._sent = 0
+        self._era = next(_eras)
+        self._last_taken = 0  # the highest number of a call that was answered with 2xx
+        self._last_of_refusal = 0  # the highest number that had been sent when the last refusal came
+        self._refused_call = 0
+        self._refused_at = -math.inf
+        self._paused_until = -math.inf
+        self._pause_probe_at = -math.inf
+        self._pause_probe_gap = PAUSE_PROBE
+        self._failures = 0
+        self._down_since: float | None = None
+        self._probe_at = -math.inf
+        self._probe_gap = PROBE
+        self._early_refusals = 0
+        self._deaf_until = -math.inf
+        self.news: list[News] = []
+
+    @property
+    def down(self) -> bool:
+        """Whether there is an outage."""
+        return self._down_since is not None
+
+    @property
+    def under_way(self) -> int:
+        """Calls that are counted against the concurrency."""
+        return self._concurrency.under_way
+
+    @property
+    def concurrency(self) -> int:
+        """Calls that may be under way."""
+        return self._concurrency.limit
+
+    def rate(self, now: float) -> float:
+        """Calls per second."""
+        return self._rate.per_second(now)
+
+    def closed_for(self, now: float) -> float:
+        """Seconds until a call may be sent at the earliest, whatever becomes of others: 0 unless paused or down."""
+        opens = min(self._paused_until, self._pause_probe_at)
+        if self._down_since is not None:
+            opens = max(opens, self._probe_at)
+        return max(opens - now, 0.0)
+
+    def delay(self, now: float) -> float:
+        """Seconds until the next call may be sent; infinite if one that is under way has to end first."""
+        closed = self.closed_for(now)
+        if closed > 0 or self._down_since is not None or now < self._paused_until:
+            return closed
+        return math.inf if self._concurrency.full else self._rate.delay(now)
+
+    def reason(self, now: float) -> str:
+        """Why a call has to wait."""
+        if self._down_since is not None:
+            return f"the API has been down for {now - self._down_since:.0f} s"
+        if now < self._paused_until:
+            return f"the API wants no calls for {self._paused_until - now:.0f} s"
+        return "more calls are waiting than the API takes in time"
+
+    def sent(self, now: float) -> Call:
+        """A call is sent, whether it was to wait or not."""
+        if self._down_since is not None and now >= self._probe_at:
+            if now - self._down_since >= PATIENT_AFTER:
+                self._probe_gap = min(2 * self._probe_gap, max(self._longest_pause, PROBE))
+            self._probe_at = now + self._probe_gap
+        if self._pause_probe_at <= now < self._paused_until:
+            self._pause_probe_gap *= 2
+            self._pause_probe_at = now + self._pause_probe_gap
+        self._rate.sent(now)
+        self._sent += 1
+        return Call(self._sent, now, self._era, self._concurrency.began())
+
+    def abandoned(self, call: Call) -> None:
+        """Nobody waits for the answer any more: that teaches nothing."""
+        self._end(call)
+
+    def failed(self, call: Call, now: float, retry_after: float | None = None) -> None:
+        """There was no answer, or no token.
+
+        Args:
+            call: Which one.
+            now: When that was known.
+            retry_after: Seconds that somebody asked to wait for.
+        """
+        self._end(call)
+        self._fail(call, now)
+        if retry_after:
+            self._pause(call, now, retry_after)
+
+    def answered(
+        self,
+        call: Call,
+        now: float,
+        status: int,
+        retry_after: float | None = None,
+        quotas: Sequence[RateLimit] = (),
+    ) -> None:
+        """There was an answer.
+
+        Args:
+            call: To which one.
+            now: When it came.
+            status: Its status.
+            retry_after: Seconds that it asks to wait for.
+            quotas: What it tells of them.
+        """
+        self._end(call)
+        if status >= 500:
+            self._fail(call, now)
+        else:
+            self._failures = 0
+            if self._down_since is not None:
+                self._open(now)
+        if quotas and call.number >= self._last_taken:
+            self._learn_quotas(call, now, quotas)
+        if status == 429 or (status == 503 and retry_after):
+            self._refuse(call, now, retry_after)
+        elif 200 <= status < 300:
+            self._rate.succeeded(now)
+            self._take(call, now)
+
+    def _end(self, call: Call) -> None:
+        if call.era == self._era:
+            self._concurrency.ended()
+
+    def _take(self, call: Call, now: float) -> None:
+        self._last_taken = max(self._last_taken, call.number)
+        if call.measured and call.era == self._era:
+            self._concurrency.measured(call.began, now)
+        if now < self._paused_until and call.number > self._refused_call:
+            self._paused_until = min(self._paused_until, self._refused_at + ODD_PAUSE)
+            self._rate.resumed(max(now, self._paused_until))
+
+    def _refuse(self, call: Call, now: float, retry_after: float | None) -> None:
+        is_new = call.number > self._last_of_refusal
+        early = now - self._paused_until < EARLY
+        self._pause(call, now, USUAL_PAUSE if retry_after is None else retry_after)
+        if not is_new:
+            return  # it was sent before the refusal of others was known
+        self._last_of_refusal = self._sent
+        self._early_refusals = self._early_refusals + 1 if early else 0
+        if now < self._deaf_until:
+            return
+        if self._early_refusals >= _EARLY_REFUSALS:
+            # Slower did not help again and again: this is not about the rate.
+            self._rate.forget()
+            self._deaf_until = now + _DEAF
+            self._early_refusals = 0
+        else:
+            self._rate.refused(now, max(now, self._paused_until))
+
+    def _pause(self, call: Call, now: float, seconds: float) -> None:
+        if self._last_taken > call.number:
+            seconds = min(seconds, ODD_PAUSE)
+        if now >= self._paused_until:
+            self._pause_probe_gap = PAUSE_PROBE
+            self._pause_probe_at = now + PAUSE_PROBE
+            level = logging.INFO if seconds <= PAUSE_PROBE else logging.WARNING
+            self.news.append((level, f"the API wants no calls for {seconds:.0f} s"))
+        if now + seconds > self._paused_until:
+            self._paused_until = now + seconds
+            self._refused_call, self._refused_at = call.number, now
+
+    def _learn_quotas(self, call: Call, now: float, quotas: Sequence[RateLimit]) -> None:
+        used_up = max((quota.reset for quota in quotas if quota.remaining == 0), default=0.0)
+        if used_up:
+            self._pause(call, now, used_up)
+        left = [quota for quota in quotas if quota.remaining]
+        if left:
+            self._rate.told(now, left)
+
+    def _fail(self, call: Call, now: float) -> None:
+        if call.era != self._era or self._down_since is not None:
+            return
+        self._failures += 1
+        if self._failures >= FAILURES:
+            self._down_since = now
+            self._probe_gap = PROBE
+            self._probe_at = now + PROBE
+            self.news.append((logging.WARNING, f"the API is down: {self._failures} calls in a row have failed"))
+
+    def _open(self, now: float) -> None:
+        down_for = now - (self._down_since or now)
+        self._down_since = None
+        self._era = next(_eras)
+        self._concurrency.restart()
+        self._rate.interrupted()
+        self.news.append((logging.WARNING, f"the API answers again after {down_for:.0f} s"))
