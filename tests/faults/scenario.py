@@ -16,7 +16,7 @@ from tests.faults.faulty_api import FaultyApi, faulty_api
 from tests.faults.killable_host import KillableHost
 from tests.sandboxed import REFUSED, key_of
 
-_RATES = {"503": 0.1, "429": 0.1, "drop_after": 0.05}
+_RATES = {"503": 0.15, "drop_after": 0.05}
 _LATENCY_SECONDS = 0.1
 _DELIVERY = {"DELIVERY_FIRST_DELAY": "0.1", "DELIVERY_MAX_DELAY": "0.5", "DELIVERY_PARALLELISM": "6"}
 _LONGEST_HESITATION_SECONDS = 0.1
