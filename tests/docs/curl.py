@@ -65,13 +65,11 @@ class Exchange:
         if self.answer is None:
             return {"status": "HTTP/1.1 200 OK", "headers": {}, "body": "<body>"}
         head, _, body = self.answer.strip().partition("\n\n")
-        status, *headers = head.splitlines()
+        status, *lines = head.splitlines()
+        headers = dict(line.split(": ", 1) for line in lines)
         quoted = re.sub(r"(?<=: )<\w+>", r'"\g<0>"', body)
-        return {
-            "status": status,
-            "headers": dict(header.split(": ", 1) for header in headers),
-            "body": json.loads(quoted) if body else "",
-        }
+        is_json = headers.get("Content-Type", "application/json").endswith("json")
+        return {"status": status, "headers": headers, "body": json.loads(quoted) if body and is_json else body}
 
 
 def read_exchanges(text: str) -> Iterator[Exchange]:
@@ -85,8 +83,12 @@ def told(response: httpx.Response, shown: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "status": f"{response.http_version} {response.status_code} {response.reason_phrase}",
         "headers": {name: response.headers.get(name) for name in shown["headers"]},
-        "body": response.json() if response.content else "",
+        "body": response.json() if response.headers.get("Content-Type", "").endswith("json") else _text(response),
     }
+
+
+def _text(response: httpx.Response) -> str:
+    return "\n".join(response.text.splitlines())
 
 
 def masked(real: Any, shown: Any, values: dict[str, str]) -> Any:
