@@ -3,17 +3,16 @@
 import json
 from functools import cache
 from http import HTTPStatus
-from typing import Any, get_args
-
-from pydantic.json_schema import models_json_schema
+from typing import Any
 
 from shared.business import Business, NewBusiness, assigned, example
 from shared.delivery.batches import MAX_RECORDS
-from shared.rest import ProblemDetails
 
 from .list_query import DEFAULT_LIMIT, MAX_LIMIT, RECENT
-from .model import Operation, OperationPage, ResultPage, State
-from .requests import MAX_ERRORS, MAX_IDEMPOTENCY_KEY_LENGTH, MAX_WAIT_SECONDS
+from .model import Operation, OperationPage, ResultPage
+from .problems import Refusal
+from .requests import IDEMPOTENCY_KEY, MAX_WAIT_SECONDS
+from .schemas import schemas_of
 
 _REF = "#/components/schemas/{model}"
 _RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer", "minimum": 0}, "description": "Seconds"}}
@@ -24,8 +23,8 @@ _PAGE = {"name": "page", "in": "query", "schema": {"type": "integer", "minimum":
 _KEY = {
     "name": "Idempotency-Key",
     "in": "header",
-    "description": "A start repeated under the same key finds the operation of the first one",
-    "schema": {"type": "string", "minLength": 1, "maxLength": MAX_IDEMPOTENCY_KEY_LENGTH, "pattern": "^[!-~]+$"},
+    "description": "A start repeated under the same key, quoted or bare, finds the operation of the first one",
+    "schema": {"type": "string", "pattern": f"^(?:{IDEMPOTENCY_KEY})$"},
 }
 _PREFER = {
     "name": "Prefer",
@@ -57,27 +56,12 @@ _NOT_STORED = {
     "description": "You know that the API has not got the record, though `may_be_stored` is true",
     "schema": {"type": "boolean", "default": False},
 }
-
-
-_REFUSAL = {
-    "description": "Why a request is refused; of a body, what is wrong with it by field, and in a batch by index",
-    "allOf": [{"$ref": _REF.format(model="ProblemDetails")}],
-    "properties": {
-        "errors": {
-            "type": "array",
-            "maxItems": MAX_ERRORS,
-            "items": {
-                "type": "object",
-                "properties": {
-                    "index": {"type": "integer", "minimum": 0},
-                    "field": {"type": "string"},
-                    "detail": {"type": "string"},
-                },
-                "required": ["field", "detail"],
-            },
-        },
-        "errors_total": {"type": "integer", "minimum": 1, "description": "How many there are, listed or not"},
-    },
+_ENTITY_TAGS = "^([!-~]([ -~]*[!-~])?)?$"
+_TAGS = {
+    "records": "Single records",
+    "batches": "Many records in one request",
+    "operations": "What becomes of records and batches",
+    "description": "The interface itself",
 }
 _EXAMPLE = example()
 
@@ -89,15 +73,13 @@ def document(server_url: str) -> dict[str, Any]:
     Args:
         server_url: What the paths are relative to, such as `/api`.
     """
-    answered = (Business, Operation, OperationPage, ResultPage, ProblemDetails)
-    _, definitions = models_json_schema(
-        [(NewBusiness, "validation"), *((model, "serialization") for model in answered)], ref_template=_REF
+    schemas = schemas_of(
+        sent=[NewBusiness], answered=[Business, Operation, OperationPage, ResultPage, Refusal], ref_template=_REF
     )
-    schemas = definitions["$defs"]
     schemas["NewBusiness"]["examples"] = [_EXAMPLE]
     schemas["Business"]["examples"] = [{**assigned(), **_EXAMPLE}]
-    schemas["Posted"]["properties"]["business"] = _schema("Business")  # the model has plain JSON there
-    schemas["Refusal"] = _REFUSAL
+    schemas["Posted"]["properties"]["business"] |= _schema("Business")  # the model has plain JSON there
+    del schemas["Record"]
     return {
         "openapi": "3.1.0",
         "info": {
@@ -107,6 +89,7 @@ def document(server_url: str) -> dict[str, Any]:
         },
         "servers": [{"url": server_url}],
         "security": [{"header": []}, {"query": []}],
+        "tags": [{"name": name, "description": description} for name, description in _TAGS.items()],
         "paths": _paths(),
         "components": {
             "schemas": schemas,
@@ -128,12 +111,12 @@ def _paths() -> dict[str, Any]:
     }
     record = {"application/json": {"schema": _schema("NewBusiness")}}
     records = {"type": "array", "items": _schema("NewBusiness"), "minItems": 1, "maxItems": MAX_RECORDS}
-    lines = {"type": "string", "description": "One record a line", "examples": [json.dumps(_EXAMPLE) + "\n"]}
-    state = {"type": "string", "enum": list(get_args(State.__value__))}
+    lines = {"type": "string", "format": "binary", "description": "One record a line", "examples": [json.dumps(_EXAMPLE) + "\n"]}
     return {
         "/businesses": {
             "post": {
                 "operationId": "StartPostBusiness",
+                "tags": ["records"],
                 "summary": "Take one record in, and post it until the API has it",
                 "parameters": [_KEY, _PREFER],
                 "requestBody": {"required": True, "content": record},
@@ -143,6 +126,7 @@ def _paths() -> dict[str, Any]:
         "/businesses/batch": {
             "post": {
                 "operationId": "StartPostBatch",
+                "tags": ["batches"],
                 "summary": f"Take up to {MAX_RECORDS} records in: all, or none if one is invalid",
                 "parameters": [
                     _KEY,
@@ -164,13 +148,14 @@ def _paths() -> dict[str, Any]:
         "/businesses/operations": {
             "get": {
                 "operationId": "FindOperations",
+                "tags": ["operations"],
                 "summary": "The operations that began since a time, the latest first",
                 "parameters": [
                     {
                         "name": "state",
                         "in": "query",
                         "description": "Only operations in one of these states",
-                        "schema": {"type": "array", "items": state, "minItems": 1},
+                        "schema": {"type": "array", "items": _schema("State"), "minItems": 1},
                         "style": "form",
                         "explode": False,
                     },
@@ -197,11 +182,12 @@ def _paths() -> dict[str, Any]:
         "/businesses/operations/{id}": {
             "get": {
                 "operationId": "GetOperation",
+                "tags": ["operations"],
                 "summary": "What has become of a record or a batch so far",
                 "parameters": [
                     _ID,
                     _WAIT,
-                    {"name": "If-None-Match", "in": "header", "schema": {"type": "string", "pattern": "^[!-~]*$"}},
+                    {"name": "If-None-Match", "in": "header", "schema": {"type": "string", "pattern": _ENTITY_TAGS}},
                 ],
                 "responses": {
                     "200": _answer("The operation", operation, {**_ETAG, **_RETRY_AFTER}),
@@ -211,6 +197,7 @@ def _paths() -> dict[str, Any]:
             },
             "delete": {
                 "operationId": "EraseOperation",
+                "tags": ["operations"],
                 "summary": "Forget a finished operation, with its record",
                 "parameters": [_ID],
                 "responses": {"204": _answer("Nothing of it is left"), **_problems(404, 409, 503)},
@@ -219,6 +206,7 @@ def _paths() -> dict[str, Any]:
         "/businesses/operations/{id}/results": {
             "get": {
                 "operationId": "GetBatchResults",
+                "tags": ["batches"],
                 "summary": "What has become of each record of a batch, in order",
                 "parameters": [_ID, _WARNING, _IN_DOUBT, _PAGE],
                 "responses": {"200": _answer("A page", _content("ResultPage")), **_problems(400, 404, 503)},
@@ -227,6 +215,7 @@ def _paths() -> dict[str, Any]:
         "/businesses/operations/{id}/cancel": {
             "post": {
                 "operationId": "CancelOperation",
+                "tags": ["operations"],
                 "summary": "Ask that nothing more be sent",
                 "parameters": [_ID],
                 "responses": {
@@ -238,6 +227,7 @@ def _paths() -> dict[str, Any]:
         "/businesses/operations/{id}/retry": {
             "post": {
                 "operationId": "RetryOperation",
+                "tags": ["operations"],
                 "summary": "Deliver a record again that was not posted, corrected if a body is given",
                 "parameters": [_ID, _NOT_STORED],
                 "requestBody": {"required": False, "content": record},
@@ -250,6 +240,7 @@ def _paths() -> dict[str, Any]:
         "/businesses/{id}": {
             "get": {
                 "operationId": "GetBusiness",
+                "tags": ["records"],
                 "summary": "A record as the API has it",
                 "parameters": [_ID],
                 "responses": {"200": _answer("The record", _content("Business")), **_problems(404, 502, 503)},
@@ -258,9 +249,11 @@ def _paths() -> dict[str, Any]:
         "/openapi.json": {
             "get": {
                 "operationId": "GetOpenApi",
+                "tags": ["description"],
                 "summary": "This document",
                 "responses": {
                     "200": _answer("The document", {"application/json": {"schema": {"type": "object"}}}),
+                    **_problems(),
                 },
             }
         },
@@ -288,9 +281,14 @@ def _answer(
 
 
 def _problems(*statuses: int) -> dict[str, Any]:
+    """The refusals of the host, which has no body for them, and those of the app."""
     problem = _content("Refusal", "application/problem+json")
-    headers = {503: _RETRY_AFTER}
-    refused = {"401": _answer("The function key is missing or wrong")}  # said by the host, not by the app
-    return refused | {
-        str(status): _answer(HTTPStatus(status).phrase, problem, headers.get(status)) for status in statuses
+    refused = {
+        "401": _answer("The function key is missing or wrong"),
+        "429": _answer("The host has too many requests under way"),
     }
+    told = {
+        str(status): _answer(HTTPStatus(status).phrase, problem, _RETRY_AFTER if status == 503 else None)
+        for status in statuses
+    }
+    return dict(sorted((refused | told).items()))
