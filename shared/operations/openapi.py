@@ -111,7 +111,12 @@ def _paths() -> dict[str, Any]:
     }
     record = {"application/json": {"schema": _schema("NewBusiness")}}
     records = {"type": "array", "items": _schema("NewBusiness"), "minItems": 1, "maxItems": MAX_RECORDS}
-    lines = {"type": "string", "format": "binary", "description": "One record a line", "examples": [json.dumps(_EXAMPLE) + "\n"]}
+    lines = {
+        "type": "string",
+        "format": "binary",
+        "description": "One record a line",
+        "examples": [json.dumps(_EXAMPLE) + "\n"],
+    }
     return {
         "/businesses": {
             "post": {
