@@ -1,5 +1,6 @@
 """The app of this repository, running against a sandbox API on a real socket."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from dev.sandbox.serving import serve
 from dev.stand_in import STAND_IN
 from devhost.testing import RunningHost
 from shared.business import Answers, BusinessApi
+from shared.operations.openapi import document
 from tests.sandboxed import NewRecord, Sandbox, record_maker
 
 
@@ -18,6 +20,16 @@ def operation(app: httpx.Client, operation_id: str) -> dict[str, Any]:
     """What the app says of an operation now."""
     found: dict[str, Any] = app.get(f"/api/businesses/operations/{operation_id}").raise_for_status().json()
     return found
+
+
+def declared(response: httpx.Response) -> None:
+    """Check that the OpenAPI document declares the status of an answer of the app."""
+    path = response.request.url.path.removeprefix("/api")
+    for template, item in sorted(document("/api")["paths"].items()):  # those of literal segments come first
+        operation = item.get(response.request.method.lower())
+        if operation and re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template), path):
+            assert str(response.status_code) in operation["responses"], f"{operation['operationId']}: {response}"
+            return
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -53,8 +65,8 @@ def host(devhost: RunningHost, sandbox: Sandbox) -> RunningHost:
 
 @pytest.fixture
 def app(host: RunningHost) -> Iterator[httpx.Client]:
-    """An HTTP client of the app."""
-    with httpx.Client(base_url=host.url, timeout=30) as client:
+    """An HTTP client of the app, to which only those statuses come that the OpenAPI document declares."""
+    with httpx.Client(base_url=host.url, timeout=30, event_hooks={"response": [declared]}) as client:
         yield client
 
 
