@@ -65,9 +65,16 @@ def host(devhost: RunningHost, sandbox: Sandbox) -> RunningHost:
 
 @pytest.fixture
 def app(host: RunningHost) -> Iterator[httpx.Client]:
-    """An HTTP client of the app, to which only those statuses come that the OpenAPI document declares."""
-    with httpx.Client(base_url=host.url, timeout=30, event_hooks={"response": [declared]}) as client:
+    """An HTTP client of the app."""
+    with httpx.Client(base_url=host.url, timeout=30) as client:
         yield client
+
+
+@pytest.fixture(autouse=True)
+def only_declared_statuses(request: pytest.FixtureRequest) -> None:
+    """Whatever a test asks the app, the answer has a status that the OpenAPI document declares."""
+    if "app" in request.fixturenames:
+        request.getfixturevalue("app").event_hooks = {"response": [declared]}
 
 
 @pytest.fixture(scope="session")
