@@ -1,6 +1,5 @@
 """The app of this repository, running against a sandbox API on a real socket."""
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +11,7 @@ from dev.sandbox.serving import serve
 from dev.stand_in import STAND_IN
 from devhost.testing import RunningHost
 from shared.business import Answers, BusinessApi
-from shared.operations.openapi import document
+from tests.described import declared
 from tests.sandboxed import NewRecord, Sandbox, record_maker
 
 
@@ -20,16 +19,6 @@ def operation(app: httpx.Client, operation_id: str) -> dict[str, Any]:
     """What the app says of an operation now."""
     found: dict[str, Any] = app.get(f"/api/businesses/operations/{operation_id}").raise_for_status().json()
     return found
-
-
-def declared(response: httpx.Response) -> None:
-    """Check that the OpenAPI document declares the status of an answer of the app."""
-    path = response.request.url.path.removeprefix("/api")
-    for template, item in sorted(document("/api")["paths"].items()):  # those of literal segments come first
-        operation = item.get(response.request.method.lower())
-        if operation and re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template), path):
-            assert str(response.status_code) in operation["responses"], f"{operation['operationId']}: {response}"
-            return
 
 
 @pytest.fixture(scope="session", autouse=True)
