@@ -62,14 +62,14 @@ class _Schemas(GenerateJsonSchema):
         written.pop("description", None)
         if text:
             written["description"] = text
-        for name, text in described.items():
-            if name in model.model_fields:
-                written["properties"][json_name(model, name)].setdefault("description", text)
+        names = {name: json_name(model, name) for name in model.model_fields}
+        members = written["properties"]
+        for name, meaning in described.items():
+            if names.get(name) in members:
+                members[names[name]].setdefault("description", meaning)
         if self.mode == "serialization":
-            fields = model.model_fields.items()
-            written["required"] = [json_name(model, name) for name, field in fields if _always_written(field)]
-            if not written["required"]:
-                del written["required"]
+            always = [names[name] for name, field in model.model_fields.items() if _always_written(field)]
+            written["required"] = [name for name in always if name in members]
         return written
 
 
