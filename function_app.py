@@ -21,7 +21,7 @@ import shared.business
 from shared.delivery.attempts import Attempt, post_record
 from shared.delivery.bounds import stored
 from shared.delivery.records import Delivery, after_attempt
-from shared.functions.answers import json_response, problems_answered, started
+from shared.functions.answers import json_response, problems_answered, started, validated
 from shared.functions.batches import batches
 from shared.functions.maintenance import maintenance
 from shared.functions.operations import operations
@@ -41,7 +41,10 @@ app = df.DFApp(http_auth_level=func.AuthLevel.FUNCTION)
 @problems_answered
 async def StartPostBusiness(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
     """Take one record in, and answer at once where its operation can be followed."""
+    validate_only = requests.read_flag(req.params, "validate_only")
     business = requests.read_business(req.headers, req.get_body())
+    if validate_only:
+        return validated(req, [business])
     return await started(req, client, Delivery.of(business, DeliverySettings.from_environment()))
 
 
@@ -49,15 +52,18 @@ async def StartPostBusiness(req: func.HttpRequest, client: df.DurableOrchestrati
 def PostBusinessOrchestrator(context: df.DurableOrchestrationContext) -> Generator[Any, Any, dict[str, Any]]:
     """Have one record posted; sleep on durable timers while that is deferred; give up at the deadline."""
     delivery = Delivery.model_validate(context.get_input())
-    attempt = stored(delivery.attempt(context.instance_id))
     started_at, progress = context.current_utc_datetime, delivery.begun(context.instance_id)
     cancel = context.wait_for_external_event(CANCEL)
     show(context, stored(progress))
     while True:
-        posting = context.call_activity("PostBusiness", attempt)
+        posting = context.call_activity("PostBusiness", stored(delivery.attempt(context.instance_id)))
         cancelled = yield from cancelled_during(context, posting, cancel, progress)
+        outcome = yield from attempted(posting)
+        if delivery.needs_another_key(outcome, progress) and not cancelled:
+            delivery = delivery.renewed()
+            continue
         progress = after_attempt(
-            (yield from attempted(posting)),
+            outcome,
             delivery,
             progress,
             started_at=started_at,

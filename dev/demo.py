@@ -79,7 +79,8 @@ class Delivery:
             case "posted":
                 story = f"id {outcome['id']}"
             case "rejected":
-                story = f"{outcome['status']} {outcome['problem']['detail']}"
+                problem = outcome["problem"]  # as the adopter's API is read: perhaps not the sandbox's format
+                story = f"{outcome['status']} {problem.get('detail') or problem.get('title', '')}"
             case "deferred" | "gave_up":
                 story = outcome["reason"].partition(": ")[2]
             case _:

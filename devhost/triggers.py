@@ -116,13 +116,14 @@ async def _body_of(request: web.Request) -> bytes:
 
 def _to_message(request: web.Request, route_values: dict[str, str], body: bytes) -> TypedData:
     headers, query = request.headers, request.query
+    given = {name: [text for text in query.getall(name) if text] for name in query}  # the real host drops empty values
     return TypedData(
         http=RpcHttp(
             method=request.method,
             url=str(request.url),
             headers={name.lower(): ", ".join(headers.getall(name)) for name in headers},
             params=route_values,
-            query={name: ",".join(query.getall(name)) for name in query},
+            query={name: ",".join(texts) for name, texts in given.items() if texts},
             body=TypedData(bytes=body),
         )
     )

@@ -22,6 +22,10 @@ from shared.rest import ClientOptions
 from shared.settings import BusinessApiSettings
 from shared.telemetry import trace_request
 
+MAX_RESPONSE_SIZE = 2**20
+"""Bytes: a record has a few thousand. An answer that does not validate takes 40 times its size for each field that it
+lacks, since pydantic keeps with each what it looked into, as Python objects."""
+
 
 def client_options(prefix: str | None = None) -> ClientOptions:
     """How a client reaches its API, from the environment.
@@ -44,6 +48,7 @@ def client_options(prefix: str | None = None) -> ClientOptions:
         ),
         limits=httpx.Limits(max_connections=settings.max_connections),
         verify=_tls(settings),
+        max_response_size=MAX_RESPONSE_SIZE,
         on_request=trace_request,
     )
 

@@ -137,7 +137,7 @@ async def first_page(url: str, since: datetime) -> tuple[int, int]:
 
     async with DurableHttpApi(ClientOptions(base_url=url, transport=counting)) as api:
         client = DurableHttpClient(_Unused(), api)  # type: ignore[arg-type]
-        await list_operations(client, ListQuery(since=since), now=datetime.now(UTC))
+        await list_operations(client, ListQuery(since=since))
     return transports[0].requests, transports[0].size
 
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import urlencode
+from urllib.parse import quote_plus, urlencode
 
 import httpx
 
+from shared.http.masking import Secrets
 from shared.http.urls import checked_url, is_loopback
 
 from .client_authentication import ClientAuthentication, Credentials
@@ -19,6 +20,7 @@ from .token import AccessToken
 from .token_response import parse_token_response
 
 _BODY_LIMIT = 1024 * 1024
+_PUBLIC = frozenset({"client_id", "client_assertion_type"})
 _OWN_PARAMETERS = frozenset(
     {"grant_type", "client_id", "client_secret", "client_assertion", "client_assertion_type", "scope"}
 )
@@ -127,6 +129,7 @@ class ClientCredentials:
 
     def _request(self, secret: str) -> AccessToken:
         credentials = self._credentials(secret)
+        secrets = _secrets(secret, credentials)
         form = {
             "grant_type": "client_credentials",
             "scope": self.scope,
@@ -151,15 +154,12 @@ class ClientCredentials:
             ):
                 body = b"".join(_bounded(response, time.monotonic() + self.timeout))
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            reason = readable(f"{type(error).__name__}: {error}".removesuffix(": "))
-            raise TokenError(description=f"the token endpoint did not answer: {reason}", retryable=True) from error
-        try:
-            return parse_token_response(response.status_code, response.headers, body, now=time.time())
-        except TokenError as error:
-            if not secret or secret not in error.description:
-                raise
-            description = error.description.replace(secret, "***")
-            raise TokenError(error.status, error.error, description, error.retryable, error.retry_after) from None
+            told = f"{type(error).__name__}: {error}".removesuffix(": ")
+            reason = secrets.masked_text(told)  # it may quote what the endpoint has sent
+            raise TokenError(
+                description=f"the token endpoint did not answer: {readable(reason)}", retryable=True
+            ) from (error if reason == told else None)
+        return parse_token_response(response.status_code, response.headers, body, now=time.time(), secrets=secrets)
 
     def _client(self) -> httpx.Client:
         # Tokens are asked for once an hour: a client for each request leaves no idle socket to go stale, to be
@@ -168,6 +168,16 @@ class ClientCredentials:
         context = _plain() if url.scheme == "http" else _tls(self.ca_file, self.certificate)
         # A proxy must not see credentials that are sent without TLS because they do not leave this machine.
         return httpx.Client(verify=context, timeout=self.timeout, trust_env=not is_loopback(url.host))
+
+
+def _secrets(secret: str, credentials: Credentials) -> Secrets:
+    """What a token endpoint must not be quoted with: the secret, and what the request proves it by."""
+    secrets = Secrets()
+    sent = [value.partition(" ")[2].rstrip("=") for value in credentials.headers.values()]
+    sent += [value for name, value in credentials.form.items() if name not in _PUBLIC]
+    for value in (secret, quote_plus(secret), *sent):
+        secrets.add(value.encode())
+    return secrets
 
 
 def _bounded(response: httpx.Response, deadline: float) -> Iterator[bytes]:

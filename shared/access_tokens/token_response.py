@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Mapping
 
+from shared.http.masking import Secrets
 from shared.http.retry_after import parse_retry_after
 
 from .errors import TokenError, readable
@@ -21,7 +22,9 @@ _ERROR_CODE = re.compile(r"[\x20-\x21\x23-\x5b\x5d-\x7e]{1,100}")
 _TOKEN_VALUE = re.compile(r"[\x21-\x7e]+")
 
 
-def parse_token_response(status: int, headers: Mapping[str, str], body: bytes, *, now: float) -> AccessToken:
+def parse_token_response(
+    status: int, headers: Mapping[str, str], body: bytes, *, now: float, secrets: Secrets | None = None
+) -> AccessToken:
     """Read the answer of a token endpoint.
 
     Args:
@@ -29,6 +32,7 @@ def parse_token_response(status: int, headers: Mapping[str, str], body: bytes, *
         headers: With names that compare without case.
         body: The whole body, decoded of any content coding.
         now: The wall clock in seconds since the epoch, for a `Retry-After` that is a date.
+        secrets: What the request carried, and errors do not show if the answer repeats it.
 
     Raises:
         TokenError: The answer is an error, or is no token response. No text of a body that is not JSON is shown.
@@ -36,7 +40,7 @@ def parse_token_response(status: int, headers: Mapping[str, str], body: bytes, *
     document = _json_object(body)
     error = document.get("error") if document else None
     if error is not None or not 200 <= status < 300:
-        raise _refusal(status, document or {}, retry_after_of(headers, now=now))
+        raise _refusal(status, document or {}, retry_after_of(headers, now=now), secrets or Secrets())
     if document is None:
         raise TokenError(status, description="the token endpoint's answer is not a JSON object")
     value = document.get("access_token")
@@ -96,14 +100,19 @@ def _json_object(body: bytes) -> dict[str, object] | None:
     return document if isinstance(document, dict) else None
 
 
-def _refusal(status: int, document: Mapping[str, object], retry_after: float | None) -> TokenError:
+def _refusal(status: int, document: Mapping[str, object], retry_after: float | None, secrets: Secrets) -> TokenError:
+    token = document.get("access_token")
+    if isinstance(token, str):  # a refusal with a token is none that one should see
+        secrets.add(token.encode("utf-8", "backslashreplace"))
     code = document.get("error")
-    error = code if isinstance(code, str) and _ERROR_CODE.fullmatch(code) else None
+    error = secrets.masked_text(code) if isinstance(code, str) and _ERROR_CODE.fullmatch(code) else None
     description = document.get("error_description")
     return TokenError(
         status,
         error,
-        readable(description) if isinstance(description, str) else "the token endpoint refused the request",
+        readable(secrets.masked_text(description))
+        if isinstance(description, str)
+        else "the token endpoint refused the request",
         is_transient(status, error),
         retry_after,
     )

@@ -22,7 +22,13 @@ class Answers:
             `Idempotency-Key` is being worked on, as the IETF draft has it; or `"duplicate"`, the API has another
             record with the same natural key.
         problem: Reads an error format of the API's own as problem details; None leaves it to RFC 9457. An exception
-            counts as None.
+            counts as None: so let it fail on what has another format, such as a gateway's page. `title` and `type` say
+            what kind of error it is, and are logged. `detail` is not: what the API says about the one record belongs
+            there, since it may repeat what is private. Of `{"code": "E17", "text": "no VAT id 7"}`::
+
+                def read_problem(error: ApiResponseError) -> ProblemDetails:
+                    told = json.loads(error.body)
+                    return ProblemDetails(type=f"urn:acme:{told['code']}", title="Refused", detail=told["text"])
     """
 
     statuses: Mapping[int, Literal["rejects", "defers"]] = field(default_factory=dict)

@@ -67,11 +67,16 @@ class ItemPending(BaseModel):
 
 
 class ItemInvalid(BaseModel):
-    """The record was skipped, since it is not valid; this is the first of its errors."""
+    """The record was skipped, since it is not valid; this is the first of its errors.
+
+    Attributes:
+        line: The physical line on which the record begins, from 1; None if it was sent in a JSON array.
+    """
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     outcome: Literal["invalid"] = "invalid"
+    line: int | None = None
     field: str = ""
     detail: str = ""
 

@@ -35,7 +35,7 @@ IN_PROGRESS = Rule(
 )
 DUPLICATE = Rule('409 otherwise, `conflict="duplicate"`, unless the body is `text/html`', "rejected")
 REJECTS = Rule('a status for which `BusinessApi.answers` says `"rejects"`', "rejected")
-DEFERS = Rule('a status for which `BusinessApi.answers` says `"defers"`; in doubt as otherwise', "deferred")
+DEFERS = Rule('a status for which `BusinessApi.answers` says `"defers"`; may be stored as below', "deferred")
 BY_STATUS = (
     Rule("413, 415", "rejected", statuses={413, 415}),
     Rule("400, 422, unless the body is `text/html`", "rejected", statuses={400, 422}, of_html=False),

@@ -13,7 +13,7 @@ from shared.business import NewBusiness, Record
 from shared.settings import DeliverySettings
 
 from .attempts import Attempt
-from .outcomes import AttemptOutcome, Cancelled, Deferred, GaveUp, Outcome, doubted
+from .outcomes import AttemptOutcome, Cancelled, Deferred, GaveUp, Outcome, Rejected, doubted
 from .retries import retry_delay
 
 
@@ -47,6 +47,7 @@ class Delivery(BaseModel):
         revision: How often the record was corrected since. A corrected record is another one to the API, so it goes
             under another key.
         may_be_stored: Whether an attempt that was made before may have brought the record to the API.
+        was_refused: Whether the API has refused this very record before, under the key that comes first now.
         mark: Tells this start of the operation from others of the same id.
     """
 
@@ -58,6 +59,7 @@ class Delivery(BaseModel):
     key: str = ""
     revision: int = 0
     may_be_stored: bool = False
+    was_refused: bool = False
     mark: str = ""
 
     @classmethod
@@ -82,18 +84,23 @@ class Delivery(BaseModel):
         If an operator has started it again under another id, the first instance may have brought the record there.
         """
         again = self.key not in {"", instance_id}
-        return Progress(may_be_stored=self.may_be_stored or again, mark=self.mark)
+        return Progress(may_be_stored=self.may_be_stored or again, revision=self.revision, mark=self.mark)
 
     def corrected(self, other: "Delivery") -> "Delivery":
         """The delivery of another record in place of this one, which the API does not have."""
         return self.renewed().model_copy(update={"record": other.record, "settings": other.settings})
 
     def renewed(self) -> "Delivery":
-        """The delivery anew, under another key, of a record that the API certainly does not have.
+        """The delivery anew, under another key, of a record that the API certainly does not have."""
+        return self.model_copy(update={"revision": self.revision + 1, "may_be_stored": False, "was_refused": False})
 
-        Under the same key, an API that remembers its refusals would give the last one again for ever.
+    def needs_another_key(self, outcome: AttemptOutcome, before: "Progress") -> bool:
+        """Whether the refusal of a record that was refused before may be no more than the last one, given again.
+
+        An API may remember its refusals by their keys, and give them for ever. The old key is asked first all the same:
+        if a kill of the host had hidden an attempt that brought the record there, the API says so now.
         """
-        return self.model_copy(update={"revision": self.revision + 1, "may_be_stored": False})
+        return self.was_refused and isinstance(outcome, Rejected) and not before.may_be_stored
 
 
 class Progress(BaseModel):
@@ -104,6 +111,7 @@ class Progress(BaseModel):
         outcome: Of that attempt; final unless deferred. None before that.
         next_attempt_at: UTC; None if the outcome is final.
         may_be_stored: Whether the API may have the record, though it was not posted.
+        revision: Of the delivery, which a refusal may have raised.
         mark: Of the start, as in `Delivery`.
         cancelling: Whether the orchestration has seen that somebody cancels, and waits for the attempt under way.
     """
@@ -114,6 +122,7 @@ class Progress(BaseModel):
     outcome: Outcome | None = None
     next_attempt_at: datetime | None = None
     may_be_stored: Annotated[bool, Field(exclude_if=operator.not_)] = False
+    revision: Annotated[int, Field(exclude_if=operator.not_)] = 0
     mark: str = ""
     cancelling: Annotated[bool, Field(exclude_if=operator.not_)] = False
 
@@ -152,7 +161,7 @@ def after_attempt(
     settings, attempt = delivery.settings, before.attempt + 1
     last = doubted(outcome, before=before.may_be_stored)
     doubt = getattr(last, "may_be_stored", False)
-    ended = Progress(attempt=attempt, outcome=last, may_be_stored=doubt, mark=delivery.mark)
+    ended = Progress(attempt=attempt, outcome=last, may_be_stored=doubt, revision=delivery.revision, mark=delivery.mark)
     if not isinstance(last, Deferred):
         return ended
     next_attempt_at = now + retry_delay(last.retry_after, attempt=attempt, instance_id=instance_id, settings=settings)

@@ -3,9 +3,8 @@
 import functools
 import logging
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from http import HTTPStatus
-from urllib.parse import urlsplit
 
 import azure.durable_functions as df
 import azure.functions as func
@@ -15,7 +14,8 @@ from shared.delivery.batches import Batch, ItemInvalid
 from shared.delivery.records import Delivery
 from shared.operations import requests
 from shared.operations.durable_http import DurableHttpClient, durable_http_api
-from shared.operations.model import Operation, Skipped
+from shared.operations.links import Links
+from shared.operations.model import Operation, Skipped, Validation
 from shared.operations.problems import ANSWERABLE, as_request_error
 from shared.operations.resource import Operations
 from shared.rest import ProblemDetails
@@ -55,11 +55,9 @@ async def started(
     """Start an operation, or find it; with `Prefer: wait=N`, answer with its end if that comes in time."""
     operation_id = requests.read_operation_id(req.headers.get("Idempotency-Key"))
     preferred_wait = requests.read_preferred_wait(req.headers.get("Prefer"))
+    links = Links.of(req.url, "businesses" if isinstance(delivery, Delivery) else "businesses/batch")
     operations = Operations(durable_client(client))
     operation = await operations.start(operation_id, delivery)
-    # What comes before the route, since a path can spell the route itself in many ways.
-    segments = urlsplit(req.url).path.strip("/").split("/")[: -1 if isinstance(delivery, Delivery) else -2]
-    location = "/".join(["", *segments, "businesses", "operations", operation.id])
     status, applied = 202, None
     if preferred_wait:
         operation = await operations.get(operation.id, wait=preferred_wait)
@@ -67,14 +65,31 @@ async def started(
         if operation.finished:
             status = 201 if operation.state == "posted" else 200
     if isinstance(delivery, Batch):
-        skipped = [
-            Skipped(index=index, field=result.field, detail=result.detail)
-            for index, result in enumerate(delivery.results)
-            if isinstance(result, ItemInvalid)
-        ]
+        skipped = _skipped(delivery.results)
         operation.skipped = skipped[: requests.MAX_ERRORS] or None
         operation.skipped_total = len(skipped) or None
-    return operation_response(operation, status, Location=location, Preference_Applied=applied)
+    return operation_response(operation, links, status, located=True, Preference_Applied=applied)
+
+
+def validated(req: func.HttpRequest, records: Sequence[BaseModel]) -> func.HttpResponse:
+    """Tell what a start with these records would take, without starting anything."""
+    requests.read_operation_id(req.headers.get("Idempotency-Key"))
+    skipped = _skipped(records)
+    return json_response(
+        Validation(
+            valid=len(records) - len(skipped),
+            skipped=skipped[: requests.MAX_ERRORS] or None,
+            skipped_total=len(skipped) or None,
+        )
+    )
+
+
+def _skipped(results: Iterable[BaseModel]) -> list[Skipped]:
+    return [
+        Skipped(index=index, line=result.line, field=result.field, detail=result.detail)
+        for index, result in enumerate(results)
+        if isinstance(result, ItemInvalid)
+    ]
 
 
 def json_response(content: BaseModel, status: int = 200, **headers: str | None) -> func.HttpResponse:
@@ -87,12 +102,30 @@ def json_response(content: BaseModel, status: int = 200, **headers: str | None) 
     )
 
 
-def operation_response(operation: Operation, status: int = 200, **headers: str | None) -> func.HttpResponse:
-    """Write an operation, with its entity tag, and when to look again while it has not ended."""
+def operation_response(
+    operation: Operation, links: Links, status: int = 200, *, located: bool = False, **headers: str | None
+) -> func.HttpResponse:
+    """Write an operation, with its entity tag, and when to look again while it has not ended.
+
+    Args:
+        operation: What is told.
+        links: The paths of the host.
+        status: Of the answer.
+        located: Whether `Location` tells where the operation is.
+        headers: More of them.
+    """
+    operation = linked(operation, links)
     headers |= {"ETag": operation.entity_tag, "Retry_After": _seconds(operation.poll_after)}
+    if located:
+        headers["Location"] = links.operation(operation.id)
     if status == HTTPStatus.NOT_MODIFIED:
         return func.HttpResponse(status_code=status, headers=_written(headers))
     return json_response(operation, status, **headers)
+
+
+def linked(operation: Operation, links: Links) -> Operation:
+    """An operation with the path of the record that it posted."""
+    return operation.model_copy(update={"business_url": links.business(operation.business_id)})
 
 
 def _written(headers: Mapping[str, str | None]) -> dict[str, str]:

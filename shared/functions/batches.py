@@ -16,7 +16,7 @@ from shared.operations.resource import Operations
 from shared.operations.status import CANCEL
 from shared.settings import DeliverySettings
 
-from .answers import durable_client, json_response, problems_answered, started
+from .answers import durable_client, json_response, problems_answered, started, validated
 from .orchestrations import attempted, cancelled_before, cancelled_during, count, report, show
 
 batches = df.Blueprint()
@@ -27,8 +27,10 @@ batches = df.Blueprint()
 @problems_answered
 async def StartPostBatch(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
     """Take many records in: all of them, or with `skip_invalid` those that are valid, or none."""
-    skip_invalid = requests.read_flag(req.params, "skip_invalid")
+    skip_invalid, validate_only = (requests.read_flag(req.params, name) for name in ("skip_invalid", "validate_only"))
     records = requests.read_batch(req.headers, req.get_body(), skip_invalid=skip_invalid)
+    if validate_only:
+        return validated(req, records)
     return await started(req, client, Batch.of(records, DeliverySettings.from_environment()))
 
 

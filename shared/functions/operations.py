@@ -2,20 +2,20 @@
 
 import json
 from datetime import UTC, datetime
-from urllib.parse import urlsplit
 
 import azure.durable_functions as df
 import azure.functions as func
 
 from shared.delivery.records import Delivery
 from shared.operations import requests
+from shared.operations.links import Links
 from shared.operations.list_query import ListQuery
 from shared.operations.listing import list_operations
 from shared.operations.model import OperationPage
 from shared.operations.resource import Operations
 from shared.settings import DeliverySettings
 
-from .answers import durable_client, json_response, operation_response, problems_answered
+from .answers import durable_client, json_response, linked, operation_response, problems_answered
 
 operations = df.Blueprint()
 
@@ -28,11 +28,11 @@ async def FindOperations(req: func.HttpRequest, client: df.DurableOrchestrationC
 
     The name stands before `GetBusiness`, whose route `businesses/{id}` would take these requests on Azure otherwise.
     """
-    now = datetime.now(UTC)
-    query = ListQuery.read(req.params, now)
-    found, place = await list_operations(durable_client(client), query, now=now)
-    following = None if place is None else query.link(urlsplit(req.url).path, place)
-    return json_response(OperationPage(operations=found, next=following))
+    query = ListQuery.read(req.params, datetime.now(UTC))
+    found, place = await list_operations(durable_client(client), query)
+    links = Links.of(req.url, "businesses/operations")
+    following = None if place is None else query.link(links.operations, place)
+    return json_response(OperationPage(operations=[linked(one, links) for one in found], next=following))
 
 
 @operations.route("businesses/operations/{id}", methods=["GET"])
@@ -43,7 +43,7 @@ async def GetOperation(req: func.HttpRequest, client: df.DurableOrchestrationCli
     wait = requests.read_number(req.params, "wait", 0, 0, requests.MAX_WAIT_SECONDS)
     operation = await Operations(durable_client(client)).get(req.route_params["id"], wait=wait)
     known = requests.is_known(operation.entity_tag, req.headers.get("If-None-Match"))
-    return operation_response(operation, 304 if known else 200)
+    return operation_response(operation, Links.of(req.url, "businesses/operations/{id}"), 304 if known else 200)
 
 
 @operations.route("businesses/operations/{id}/cancel", methods=["POST"])
@@ -51,7 +51,9 @@ async def GetOperation(req: func.HttpRequest, client: df.DurableOrchestrationCli
 @problems_answered
 async def CancelOperation(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
     """Ask that nothing more be sent."""
-    return operation_response(await Operations(durable_client(client)).cancel(req.route_params["id"]), 202)
+    operation = await Operations(durable_client(client)).cancel(req.route_params["id"])
+    links = Links.of(req.url, "businesses/operations/{id}/cancel")
+    return operation_response(operation, links, 202, located=True)
 
 
 @operations.route("businesses/operations/{id}/retry", methods=["POST"])
@@ -63,7 +65,7 @@ async def RetryOperation(req: func.HttpRequest, client: df.DurableOrchestrationC
     business = requests.read_correction(req.headers, req.get_body())
     corrected = None if business is None else Delivery.of(business, DeliverySettings.from_environment())
     retried = await Operations(durable_client(client)).retry(req.route_params["id"], corrected, not_stored=not_stored)
-    return operation_response(retried, 202)
+    return operation_response(retried, Links.of(req.url, "businesses/operations/{id}/retry"), 202, located=True)
 
 
 @operations.route("openapi.json", methods=["GET"])
@@ -71,5 +73,5 @@ async def GetOpenApi(req: func.HttpRequest) -> func.HttpResponse:
     """Describe all routes as an OpenAPI 3.1 document."""
     from shared.operations.openapi import document  # here, since only who reads it should pay for it
 
-    server_url = urlsplit(req.url).path.removesuffix("/openapi.json")
+    server_url = Links.of(req.url, "openapi.json").prefix
     return func.HttpResponse(json.dumps(document(server_url)), mimetype="application/json")

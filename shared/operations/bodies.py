@@ -11,10 +11,12 @@ from .problems import RequestError
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
+CSV = "text/csv"
 
 _MEDIA_TYPES = {
     JSON: re.compile(r"application/(?:[\w.+-]+\+)?json"),
     NDJSON: re.compile(r"application/(?:x-ndjson|ndjson|jsonl|x-jsonlines)"),
+    CSV: re.compile(r"text/csv"),
 }
 _CHARSET = re.compile(r""";\s*charset\s*=\s*["']?([^\s"';]*)""", re.IGNORECASE)
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
@@ -33,7 +35,7 @@ def read_text(headers: Mapping[str, str], body: bytes, *expected: str, limit: in
     Args:
         headers: Of the request.
         body: As the Functions host hands it over.
-        expected: `JSON`, `NDJSON` or both.
+        expected: Of `JSON`, `NDJSON` and `CSV` those that will do.
         limit: The bytes that the body may have.
 
     Returns:

@@ -6,7 +6,7 @@ gRPC and has none of these faults: with it, this module goes, and `Operations` g
 """
 
 import functools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Annotated, Any
@@ -127,51 +127,50 @@ class DurableHttpClient:
         Raises:
             TaskHubError: The extension does not answer.
         """
-        pages = self._pages(LARGEST_PAGE, created_time_from, created_time_to, runtime_status, instance_id_prefix)
+        pages = self.pages(
+            LARGEST_PAGE, created_time_from, created_time_to, runtime_status, instance_id_prefix=instance_id_prefix
+        )
         return [instance async for page in pages for instance in page]
 
-    async def get_first(
+    async def pages(
         self,
-        at_most: int,
-        created_time_from: datetime,
+        first: int,
+        created_time_from: datetime | None = None,
         created_time_to: datetime | None = None,
         runtime_status: Sequence[RuntimeStatus] | None = None,
-    ) -> list[OrchestrationStatus]:
-        """Find instances as `get_status_by` does, but only so many, the first by their ids.
+        *,
+        instance_id_prefix: str | None = None,
+    ) -> AsyncGenerator[Sequence[OrchestrationStatus]]:
+        """Find instances as `get_status_by` does, page by page, and ask for the next page only when it is wanted.
+
+        Any page may have fewer instances than it could have, or none, and yet not be the last.
+
+        Args:
+            first: How many instances to ask for at first; whoever wants more than these gets them in large pages.
+            created_time_from: As in `get_status_by`.
+            created_time_to: As in `get_status_by`.
+            runtime_status: As in `get_status_by`.
+            instance_id_prefix: As in `get_status_by`.
 
         Raises:
             TaskHubError: The extension does not answer.
         """
-        found: list[OrchestrationStatus] = []
-        async for page in self._pages(at_most, created_time_from, created_time_to, runtime_status, None):
-            found += page
-            if len(found) >= at_most:
-                break
-        return found[:at_most]
-
-    async def _pages(
-        self,
-        top: int,
-        created_from: datetime | None,
-        created_to: datetime | None,
-        runtime_status: Sequence[RuntimeStatus] | None,
-        prefix: str | None,
-    ) -> AsyncIterator[list[Instance]]:
-        """Read page after page; one may have fewer instances than wanted, or none, and yet not be the last."""
-        continuation: str | None = None
+        wanted, continuation = first, None
         while continuation != "":
             try:
                 answer = await self._api.list_instances(
-                    top=top,
-                    created_from=_time(created_from or BEGINNING),
-                    created_to=None if created_to is None else _time(created_to),
+                    top=wanted or LARGEST_PAGE,
+                    created_from=_time(created_time_from or BEGINNING),
+                    created_to=None if created_time_to is None else _time(created_time_to),
                     runtime_status=",".join(status.value for status in runtime_status or ()) or None,
-                    prefix=prefix,
+                    prefix=instance_id_prefix,
                     continuation=continuation,
                 )
-                yield answer.unwrap()
+                page = answer.unwrap()
             except ApiError as error:
                 raise TaskHubError(str(error)) from error
+            yield page
+            wanted = max(0, wanted - len(page))
             continuation = answer.headers.get(_CONTINUATION, "").strip()
 
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from .durable_http import BEGINNING
 from .model import Operation, State
 from .problems import bad_parameter
-from .requests import read_flag
+from .requests import read_flag, read_parameter
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
@@ -76,9 +76,7 @@ class ListQuery:
         until = _read_time(parameters, "until")
         since = _read_time(parameters, "since")
         if since is None:
-            since = (until or now).replace(microsecond=0) - min(
-                RECENT, (until or now) - datetime.min.replace(tzinfo=UTC)
-            )
+            since = max(until or now, BEGINNING + RECENT).replace(microsecond=0) - RECENT
         elif until is not None and since >= until:
             raise bad_parameter("until", "a time after since")
         return cls(
@@ -135,7 +133,7 @@ def _write_cursor(place: Place) -> str:
 
 
 def _read_cursor(parameters: Mapping[str, str]) -> Place | None:
-    if (text := parameters.get("cursor")) is None:
+    if (text := read_parameter(parameters, "cursor")) is None:
         return None
     refusal = bad_parameter("cursor", "the value that the link to the next page has")
     if not _CURSOR.fullmatch(text):
@@ -152,7 +150,7 @@ def _read_cursor(parameters: Mapping[str, str]) -> Place | None:
 
 def _read_time(parameters: Mapping[str, str], name: str) -> datetime | None:
     """Read a time as RFC 3339 has it, with `t` and `z` in either case and leap seconds; without a zone, it is UTC."""
-    if (text := parameters.get(name)) is None:
+    if (text := read_parameter(parameters, name)) is None:
         return None
     text, leap_seconds = _LEAP_SECOND.subn(":59", text.upper())
     try:
@@ -163,17 +161,16 @@ def _read_time(parameters: Mapping[str, str], name: str) -> datetime | None:
 
 
 def _read_states(parameters: Mapping[str, str]) -> frozenset[State] | None:
-    """States, separated by commas: so the Functions host joins those of a parameter that is repeated."""
-    if (text := parameters.get("state")) is None:
-        return None
+    """States, separated by commas: so the Functions host joins what is repeated, and drops what is empty."""
+    states = frozenset(filter(None, (read_parameter(parameters, "state") or "").split(",")))
     try:
-        return _STATES.validate_python(frozenset(text.split(",")))
+        return _STATES.validate_python(states) if states else None
     except ValidationError:
         raise bad_parameter("state", f"some of {', '.join(_ALL_STATES)}, separated by commas") from None
 
 
 def _read_limit(parameters: Mapping[str, str]) -> int:
-    text = parameters.get("limit", str(DEFAULT_LIMIT))
+    text = read_parameter(parameters, "limit") or str(DEFAULT_LIMIT)
     if not (text.isascii() and text.isdigit() and len(text) <= 3 and 1 <= int(text) <= MAX_LIMIT):
         raise bad_parameter("limit", f"a whole number from 1 to {MAX_LIMIT}")
     return int(text)

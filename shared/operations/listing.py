@@ -8,13 +8,14 @@ All places between windows are whole seconds, since the engine tells no more of 
 in the same second is ordered by the ids.
 """
 
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import aclosing
 from datetime import datetime, timedelta
 from math import ceil
 from operator import attrgetter
 from typing import Any, Protocol
 
-from .durable_http import LARGEST_PAGE, RuntimeStatus
+from .durable_http import BEGINNING, LARGEST_PAGE, RuntimeStatus
 from .list_query import ListQuery, Place, place_of
 from .model import Operation, State
 from .status import OrchestrationStatus, describe, is_operation
@@ -24,8 +25,9 @@ REQUEST_LIMIT = 8
 
 _FEWEST = 100  # instances: as many are as soon read as one
 _AIM = 0.7  # of the instances that a request may bring: a window should rather hold too few than too many
-_GROWTH = 4  # times as many instances may the next window have, if one has not filled the page
-_MARGIN = 1.25  # times the length in which as much should be as is missing
+_FEW = 0.25  # of the instances of a window: where fewer are listed,
+_GROWTH = 4  # the next one may have so many times as many
+_MARGIN = 1.25  # times what is expected
 _SECOND = timedelta(seconds=1)
 
 _PENDING, _SUSPENDED, _FAILED = RuntimeStatus.Pending, RuntimeStatus.Suspended, RuntimeStatus.Failed
@@ -50,27 +52,17 @@ RUNTIME_STATUSES: dict[State, tuple[RuntimeStatus, ...]] = {
 class Instances(Protocol):
     """The part of `DurableHttpClient` that lists."""
 
-    def get_first(
+    def pages(
         self,
-        at_most: int,
+        first: int,
         created_time_from: datetime,
-        created_time_to: datetime | None = None,
-        runtime_status: Sequence[Any] | None = None,
-    ) -> Awaitable[Sequence[OrchestrationStatus]]:
-        """Find the first so many instances by id of those that were created within a time, both ends included."""
-
-    def get_status_by(
-        self,
-        created_time_from: datetime | None = None,
-        created_time_to: datetime | None = None,
-        runtime_status: Sequence[Any] | None = None,
-    ) -> Awaitable[Iterable[OrchestrationStatus]]:
-        """Find all of them."""
+        created_time_to: datetime | None,
+        runtime_status: Sequence[Any] | None,
+    ) -> AsyncGenerator[Sequence[OrchestrationStatus]]:
+        """Find instances by id that were created within a time, both ends included: so many first, then the others."""
 
 
-async def list_operations(
-    instances: Instances, query: ListQuery, *, now: datetime
-) -> tuple[list[Operation], Place | None]:
+async def list_operations(instances: Instances, query: ListQuery) -> tuple[list[Operation], Place | None]:
     """List a page of operations.
 
     What begins meanwhile stands before all that was there, if it is listed at all: who goes from place to place sees
@@ -79,7 +71,6 @@ async def list_operations(
     Args:
         instances: Of the task hub.
         query: Which operations.
-        now: UTC.
 
     Returns:
         At most `query.limit` operations, and the place to go on from; None if there are no more. While there is such a
@@ -95,29 +86,37 @@ async def list_operations(
     while end is None or begin < end:
         if requests >= REQUEST_LIMIT and end is not None and end != query.end:
             return found, Place(end)
-        page = await instances.get_first(at_most, begin, end, statuses)
-        requests += 1
-        if len(page) >= at_most:
-            narrowed = _narrowed(page, end, _AIM * at_most)
-            if narrowed is not None and narrowed > begin:
-                begin = narrowed
-                continue
-            page = list(await instances.get_status_by(begin, end, statuses))  # most are of one second
-        listed = [describe(status) for status in page if is_operation(status)]
+        read: list[OrchestrationStatus] = []
+        narrowed, judged = None, False
+        async with aclosing(instances.pages(at_most, begin, end, statuses)) as pages:
+            async for page in pages:
+                requests += 1
+                read += page
+                if len(read) >= at_most and not judged:
+                    narrowed, judged = _narrowed(read, begin, end, _AIM * at_most), True
+                if narrowed is not None:
+                    break
+        if narrowed is not None:
+            begin, expected = narrowed
+            at_most = _room_for(expected, at_most)
+            continue
+        listed = [describe(status) for status in read if is_operation(status)]
         # The engine counts what was created at the end of a window as within, and so in two windows.
         matching = [one for one in listed if query.includes(one) and (end is None or place_of(one) < Place(end))]
         found += sorted(matching, key=place_of, reverse=True)
         if len(found) > query.limit:
             return found[: query.limit], place_of(found[query.limit - 1])
         reach = begin - query.since
-        if page:  # else all that is left is the next window
-            factor = _AIM * at_most / len(page)
+        if read:  # else all that is left is the next window
+            if len(matching) < _FEW * len(read):
+                at_most = min(_GROWTH * at_most, LARGEST_PAGE)
+            factor = _AIM * at_most / len(read)
             if matching:
                 factor = min(factor, _MARGIN * (query.limit + 1 - len(found)) / len(matching))
-            length = max((end or now) - begin, _SECOND)
+            length = max((end or _latest(read) + _SECOND) - begin, _SECOND)
             reach = min(reach, timedelta(seconds=ceil(length.total_seconds() * factor)))
+            at_most = _room_for(len(read) * (reach / length), at_most)
         begin, end = begin - reach, begin
-        at_most = min(_GROWTH * at_most, LARGEST_PAGE)
     return found, None
 
 
@@ -125,16 +124,34 @@ def _runtime_statuses(states: Iterable[State]) -> list[RuntimeStatus]:
     return sorted({status for state in states for status in RUNTIME_STATUSES[state]}, key=attrgetter("name"))
 
 
-def _narrowed(page: Sequence[OrchestrationStatus], end: datetime | None, aim: float) -> datetime | None:
-    """A beginning for a window of which a page is the first part, since when about so many instances were created."""
-    times = sorted(one.created_time for one in page if one.created_time and (end is None or one.created_time < end))
-    expected = round(aim * _share_up_to(page[-1].instance_id or ""))  # of those in the page
-    return times[-max(1, min(expected, len(times)))].replace(microsecond=0) if times else None
+def _narrowed(
+    read: Sequence[OrchestrationStatus], begin: datetime, end: datetime | None, aim: float
+) -> tuple[datetime, float] | None:
+    """Make a window narrower whose first instances were read, so that it holds about what is aimed at.
+
+    Returns:
+        The beginning, a whole second, and how many instances there should be in the window; None if it is not to be
+        made narrower, as nearly all in it are of the second in which it begins.
+    """
+    times = [one.created_time.replace(microsecond=0) for one in read if one.created_time]
+    times = sorted(time for time in times if end is None or time < end) or [begin]
+    share = _share_up_to(read[-1].instance_id or "")
+    narrowed = times[-max(1, min(round(aim * share), len(times)))]
+    return (narrowed, sum(time >= narrowed for time in times) / share) if narrowed > begin else None
+
+
+def _latest(read: Sequence[OrchestrationStatus]) -> datetime:
+    return max(status.created_time or BEGINNING for status in read)
+
+
+def _room_for(expected: float, at_most: int) -> int:
+    """How many instances to ask for where so many are expected."""
+    return min(max(at_most, ceil(_MARGIN * expected)), LARGEST_PAGE)
 
 
 def _share_up_to(instance_id: str) -> float:
     """The share of all ids that are not above this one, as those of operations are random hexadecimal digits."""
     try:
-        return int(instance_id[:8], 16) / 16**8
+        return max(int(instance_id[:8], 16) / 16**8, 0.001)
     except ValueError:
-        return 0.0
+        return 1.0

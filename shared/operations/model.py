@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared.delivery.batches import BatchProgress, ItemResult
-from shared.delivery.outcomes import Outcome
+from shared.delivery.outcomes import Outcome, Posted
 
 type State = Literal[
     "pending",
@@ -28,13 +28,34 @@ _POLL_SECONDS = 1.0
 
 
 class Skipped(BaseModel):
-    """A record of a batch that is not valid: its index, from 0, and the first of its errors."""
+    """A record of a batch that is not valid: its index, from 0, and the first of its errors.
+
+    Attributes:
+        line: The physical line on which the record begins, from 1; None if it was sent in a JSON array.
+    """
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
     index: int
+    line: int | None = None
     field: str
     detail: str
+
+
+class Validation(BaseModel):
+    """What a start would take, if it were one.
+
+    Attributes:
+        valid: How many records would be sent.
+        skipped: Of a batch, the first hundred of the records that would be left out.
+        skipped_total: How many would be left out; None if none would.
+    """
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    valid: int
+    skipped: list[Skipped] | None = None
+    skipped_total: int | None = None
 
 
 class Operation(BaseModel):
@@ -47,6 +68,7 @@ class Operation(BaseModel):
             batch, whether that is so of any of its records.
         cancelling: Whether somebody has cancelled, and what is under way is waited for.
         outcome: Of the last attempt; None before that, of a batch, and if the orchestration itself failed.
+        business_url: The path of the record that was posted; None before that, and if the API has not told its id.
         batch: How many records of a batch are where; None for a single record.
         skipped: Of a batch that was just started, the first hundred of the records that were left out; all of them are
             among its results.
@@ -62,6 +84,7 @@ class Operation(BaseModel):
     may_be_stored: Annotated[bool, Field(exclude_if=operator.not_)] = False
     cancelling: Annotated[bool, Field(exclude_if=operator.not_)] = False
     outcome: Outcome | None = None
+    business_url: str | None = None
     batch: BatchProgress | None = None
     skipped: list[Skipped] | None = None
     skipped_total: int | None = None
@@ -72,6 +95,11 @@ class Operation(BaseModel):
     def finished(self) -> bool:
         """Whether nothing more will happen by itself."""
         return self.state not in _UNFINISHED
+
+    @property
+    def business_id(self) -> str | None:
+        """The id of the record that was posted, if the API has told it."""
+        return self.outcome.id if isinstance(self.outcome, Posted) else None
 
     @property
     def warned(self) -> bool:
@@ -86,7 +114,8 @@ class Operation(BaseModel):
     @property
     def entity_tag(self) -> str:
         """Changes whenever the operation does (RFC 9110, section 8.8.3)."""
-        return f'"{hashlib.sha256(self.model_dump_json(exclude={"updated_at"}).encode()).hexdigest()[:16]}"'
+        told = self.model_dump_json(exclude={"updated_at", "business_url"})
+        return f'"{hashlib.sha256(told.encode()).hexdigest()[:16]}"'
 
 
 class OperationPage(BaseModel):

@@ -9,7 +9,7 @@ from shared.business import Business, NewBusiness, assigned, example
 from shared.delivery.batches import MAX_RECORDS
 
 from .list_query import DEFAULT_LIMIT, MAX_LIMIT, RECENT
-from .model import Operation, OperationPage, ResultPage
+from .model import Operation, OperationPage, ResultPage, Validation
 from .problems import Refusal
 from .requests import IDEMPOTENCY_KEY, MAX_WAIT_SECONDS
 from .schemas import schemas_of
@@ -17,6 +17,7 @@ from .schemas import schemas_of
 _REF = "#/components/schemas/{model}"
 _RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer", "minimum": 0}, "description": "Seconds"}}
 _ETAG = {"ETag": {"schema": {"type": "string"}}}
+_LOCATION = {"Location": {"schema": {"type": "string"}, "description": "The path of the operation"}}
 
 _ID = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
 _PAGE = {"name": "page", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 999_999_999}}
@@ -50,6 +51,12 @@ _IN_DOUBT = {
     "description": "Only what was not posted, and what the API may have all the same",
     "schema": {"type": "boolean", "default": False},
 }
+_VALIDATE_ONLY = {
+    "name": "validate_only",
+    "in": "query",
+    "description": "Start nothing: tell what a start would take, or refuse",
+    "schema": {"type": "boolean", "default": False},
+}
 _NOT_STORED = {
     "name": "not_stored",
     "in": "query",
@@ -74,7 +81,9 @@ def document(server_url: str) -> dict[str, Any]:
         server_url: What the paths are relative to, such as `/api`.
     """
     schemas = schemas_of(
-        sent=[NewBusiness], answered=[Business, Operation, OperationPage, ResultPage, Refusal], ref_template=_REF
+        sent=[NewBusiness],
+        answered=[Business, Operation, OperationPage, ResultPage, Validation, Refusal],
+        ref_template=_REF,
     )
     schemas["NewBusiness"]["examples"] = [_EXAMPLE]
     schemas["Business"]["examples"] = [{**assigned(), **_EXAMPLE}]
@@ -102,10 +111,14 @@ def document(server_url: str) -> dict[str, Any]:
 
 
 def _paths() -> dict[str, Any]:
-    operation, started = _content("Operation"), {"Location": {"schema": {"type": "string"}}, **_ETAG, **_RETRY_AFTER}
+    operation, started = _content("Operation"), {**_LOCATION, **_ETAG, **_RETRY_AFTER}
     applied = {"Preference-Applied": {"schema": {"type": "string"}}}
     starts = {
-        "200": _answer("It has ended in time, but not as posted", operation, {**started, **applied}),
+        "200": _answer(
+            "It has ended in time, but not as posted; or what would be taken, if nothing was to be started",
+            {"application/json": {"schema": {"anyOf": [_schema("Operation"), _schema("Validation")]}}},
+            {**started, **applied},
+        ),
         "202": _answer("Started, or found", operation, {**started, **applied}),
         **_problems(400, 411, 413, 415, 422, 503),
     }
@@ -117,13 +130,19 @@ def _paths() -> dict[str, Any]:
         "description": "One record a line",
         "examples": [json.dumps(_EXAMPLE) + "\n"],
     }
+    rows = {
+        "type": "string",
+        "format": "binary",
+        "description": "A header row with the names of members, then one record a row (RFC 4180); empty cells are none",
+        "examples": [f"{','.join(_EXAMPLE)}\n{','.join(map(str, _EXAMPLE.values()))}\n"],
+    }
     return {
         "/businesses": {
             "post": {
                 "operationId": "StartPostBusiness",
                 "tags": ["records"],
                 "summary": "Take one record in, and post it until the API has it",
-                "parameters": [_KEY, _PREFER],
+                "parameters": [_KEY, _PREFER, _VALIDATE_ONLY],
                 "requestBody": {"required": True, "content": record},
                 "responses": {"201": _answer("Posted in time", operation, {**started, **applied}), **starts},
             }
@@ -142,10 +161,15 @@ def _paths() -> dict[str, Any]:
                         "description": "Skip invalid records; their results say why",
                         "schema": {"type": "boolean", "default": False},
                     },
+                    _VALIDATE_ONLY,
                 ],
                 "requestBody": {
                     "required": True,
-                    "content": {"application/json": {"schema": records}, "application/x-ndjson": {"schema": lines}},
+                    "content": {
+                        "application/json": {"schema": records},
+                        "application/x-ndjson": {"schema": lines},
+                        "text/csv": {"schema": rows},
+                    },
                 },
                 "responses": starts,
             }
@@ -224,7 +248,7 @@ def _paths() -> dict[str, Any]:
                 "summary": "Ask that nothing more be sent",
                 "parameters": [_ID],
                 "responses": {
-                    "202": _answer("It is seen to be cancelled", operation, {**_ETAG, **_RETRY_AFTER}),
+                    "202": _answer("It is seen to be cancelled", operation, started),
                     **_problems(404, 409, 503),
                 },
             }
@@ -237,7 +261,7 @@ def _paths() -> dict[str, Any]:
                 "parameters": [_ID, _NOT_STORED],
                 "requestBody": {"required": False, "content": record},
                 "responses": {
-                    "202": _answer("Started again", operation, {**_ETAG, **_RETRY_AFTER}),
+                    "202": _answer("Started again", operation, started),
                     **_problems(400, 404, 409, 411, 413, 415, 503),
                 },
             }

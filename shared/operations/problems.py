@@ -12,6 +12,7 @@ class FieldError(BaseModel):
 
     Attributes:
         index: Of the record in a batch, from 0; None for a single record.
+        line: The physical line on which the record begins, from 1; None if the body has no such.
         field: Its path in the record, or `(record)` for the record as a whole.
         detail: What was expected.
     """
@@ -19,6 +20,7 @@ class FieldError(BaseModel):
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     index: int | None = None
+    line: int | None = None
     field: str
     detail: str
 

@@ -1,6 +1,7 @@
 """Reads what callers send; whatever is wrong with it is refused in one answer that says where and what."""
 
 import hashlib
+import math
 import re
 import uuid
 from collections.abc import Iterator, Mapping
@@ -15,9 +16,10 @@ from shared.delivery.answers import json_name
 from shared.delivery.batches import MAX_RECORDS, ItemInvalid
 from shared.http.printable import printable
 
-from .bodies import JSON, NDJSON, has_body, read_text
+from .bodies import CSV, JSON, NDJSON, has_body, read_text
+from .csv_rows import columns_of, read_rows
 from .problems import RequestError, bad_parameter
-from .strict_json import Fault, JsonReader, MalformedError, Value
+from .strict_json import NUMBER, Fault, JsonReader, MalformedError, Value
 
 MAX_BODY_BYTES = 256 * 1024
 MAX_BATCH_BYTES = 10 * 1000 * 1000
@@ -74,7 +76,7 @@ def read_business[M: BaseModel = NewBusiness](
     if not isinstance(record, _Errors):
         return record
     fields = printable(", ".join(error["field"] for error in record.first))
-    detail = f"not a valid business record, see {fields}"
+    detail = f"not a valid record, see {fields}"
     raise RequestError(400, "Invalid record", detail, errors=record.first, errors_total=record.total)
 
 
@@ -98,7 +100,7 @@ def read_batch[M: BaseModel = NewBusiness](
 
     Args:
         headers: Of the request. `application/json` says that the body is an array, `application/x-ndjson` that each
-            line of it is a record.
+            line of it is a record, `text/csv` that each row but the first is one.
         body: UTF-8, at most `MAX_BATCH_BYTES` and `MAX_RECORDS` records of at most `MAX_BODY_BYTES` each.
         skip_invalid: Tell what is wrong with invalid records rather than refuse the batch, unless no valid one is left.
         model: What a record is.
@@ -108,22 +110,24 @@ def read_batch[M: BaseModel = NewBusiness](
 
     Raises:
         RequestError: 411, 413, 415, or 400 with `errors`: `{"index": …, "field": …, "detail": …}`, the index from 0, at
-            most `MAX_ERRORS`, and `errors_total`.
+            most `MAX_ERRORS`, and `errors_total`. Of lines and rows, `line` is the physical line on which the record
+            begins, from 1.
     """
-    kind, text = read_text(headers, body, JSON, NDJSON, limit=MAX_BATCH_BYTES)
+    kind, text = read_text(headers, body, JSON, NDJSON, CSV, limit=MAX_BATCH_BYTES)
     records: list[M | ItemInvalid] = []
     errors: list[dict[str, Any]] = []
     total = 0
     try:
-        for index, value in enumerate(_lines(text) if kind == NDJSON else _elements(text)):
+        for index, (line, value) in enumerate(_values(kind, text, model)):
             if index == MAX_RECORDS:
                 raise RequestError(413, "Content Too Large", f"expected 1 to {MAX_RECORDS} records, got more")
             # Of each record the first error is kept only if the batch goes on without it.
             read = _validated(value, model, max(MAX_ERRORS - len(errors), int(skip_invalid)))
             if isinstance(read, _Errors):
                 total += read.total
-                errors += [{"index": index, **error} for error in read.first[: MAX_ERRORS - len(errors)]]
-                records.append(ItemInvalid.model_validate(read.first[0]) if read.first else ItemInvalid())
+                place = {} if line is None else {"line": line}
+                errors += [{"index": index, **place, **error} for error in read.first[: MAX_ERRORS - len(errors)]]
+                records.append(ItemInvalid.model_validate(place | (read.first[0] if read.first else {})))
             else:
                 records.append(read)
     except MalformedError as error:
@@ -184,17 +188,22 @@ def read_preferred_wait(prefer: str | None) -> float:
     return 0.0
 
 
+def read_parameter(query: Mapping[str, str], name: str) -> str | None:
+    """Read a parameter of the query string; None if it is absent or empty, since the Functions host drops empty ones.
+
+    The values of a parameter that is repeated come separated by commas.
+    """
+    return query.get(name) or None
+
+
 def read_number(query: Mapping[str, str], name: str, default: float, lowest: float, highest: float) -> float:
-    """Read a number from the query string.
+    """Read a number, as JSON writes it, from the query string.
 
     Raises:
         RequestError: 400, it is none, or out of its bounds.
     """
-    text = query.get(name)
-    try:
-        value = default if text is None else float(text)
-    except ValueError:
-        value = float("nan")
+    text = read_parameter(query, name)
+    value = default if text is None else float(text) if NUMBER.fullmatch(text) else math.nan
     if not lowest <= value <= highest:
         raise bad_parameter(name, f"a number from {lowest:g} to {highest:g}")
     return value
@@ -206,7 +215,7 @@ def read_page(query: Mapping[str, str]) -> int:
     Raises:
         RequestError: 400, it is not a whole number above 0.
     """
-    text = query.get("page", "1")
+    text = read_parameter(query, "page") or "1"
     if not (text.isascii() and text.isdigit() and 1 <= len(text) <= 9 and int(text)):
         raise bad_parameter("page", "a whole number from 1")
     return int(text)
@@ -229,7 +238,7 @@ def read_flag(query: Mapping[str, str], name: str) -> bool:
     Raises:
         RequestError: 400, it is neither.
     """
-    text = query.get(name, "false").lower()
+    text = (read_parameter(query, name) or "false").lower()
     if text not in {"true", "false"}:
         raise bad_parameter(name, "true or false")
     return text == "true"
@@ -238,22 +247,29 @@ def read_flag(query: Mapping[str, str], name: str) -> bool:
 _SENT_ID = "Assigned by the API: leave it out"
 
 
-def _elements(text: bytes) -> Iterator[Value]:
+def _values(kind: str, text: bytes, model: type[BaseModel]) -> Iterator[tuple[int | None, Value]]:
+    """The records of a body, each with its physical line, if that says anything."""
+    if kind == CSV:
+        return read_rows(text, columns_of(model))
+    return _lines(text) if kind == NDJSON else _elements(text)
+
+
+def _elements(text: bytes) -> Iterator[tuple[None, Value]]:
     elements = JsonReader().array(_decoded(text))
     if elements is None:
         raise RequestError(400, "Invalid batch", "expected a JSON array of records")
-    return elements
+    return ((None, value) for value in elements)
 
 
-def _lines(text: bytes) -> Iterator[Value]:
-    """The records of lines, of which a malformed one spoils no other; blank ones are none."""
+def _lines(text: bytes) -> Iterator[tuple[int, Value]]:
+    """The records of lines, of which a malformed one spoils no other, each with its line; blank ones are none."""
     reader = JsonReader()
-    for line in text.splitlines():
+    for number, line in enumerate(text.splitlines(), start=1):
         if line.strip():
             try:
-                yield reader.value(_decoded(line))
+                yield number, reader.value(_decoded(line), line=number)
             except MalformedError as error:
-                yield Value("", fault=Fault("", f"Invalid JSON: {error}"))
+                yield number, Value("", fault=Fault("", f"Invalid JSON: {error}"))
 
 
 def _decoded(text: bytes) -> str:
@@ -267,6 +283,8 @@ def _validated[M: BaseModel](value: Value, model: type[M], limit: int) -> M | _E
     """The record, or what is wrong with it: how much, and the first errors up to a limit."""
     if value.fault is not None:
         return _Errors(1, [_bounded(value.fault.name, value.fault.detail)])
+    if value.kind != "an object":
+        return _Errors(1, [_bounded("", f"expected an object, got {value.kind}")])
     if (size := len(value.text.encode())) > MAX_BODY_BYTES:
         return _Errors(1, [_bounded("", f"expected a record of at most {MAX_BODY_BYTES} bytes, got {size}")])
     if value.members > (most := len(model.model_fields) + MAX_UNKNOWN_MEMBERS):

@@ -177,6 +177,8 @@ class Operations:
                 f"only a delivery that ended unposted is retried: {operation.state}{hint if operation.warned else ''}",
             )
         delivery = Delivery.model_validate(input_of(status))
+        if (progress := progress_of(status)) is not None:
+            delivery = delivery.model_copy(update={"revision": max(delivery.revision, progress.revision)})
         may_be_stored = (operation.may_be_stored or delivery.may_be_stored) and not not_stored
         if corrected is not None and delivery.is_corrected_by(corrected):
             if may_be_stored:
@@ -188,9 +190,10 @@ class Operations:
                     "so with ?not_stored=true",
                 )
             delivery = delivery.corrected(corrected)
-        elif operation.state == "rejected" and not may_be_stored:
-            delivery = delivery.renewed()
-        delivery = delivery.model_copy(update={"may_be_stored": may_be_stored, "mark": uuid.uuid4().hex})
+        else:
+            was_refused = operation.state == "rejected" and not may_be_stored
+            delivery = delivery.model_copy(update={"may_be_stored": may_be_stored, "was_refused": was_refused})
+        delivery = delivery.model_copy(update={"mark": uuid.uuid4().hex})
         return await self._restart(status, delivery)
 
     async def _restart(self, ended: OrchestrationStatus, delivery: Delivery) -> Operation:

@@ -11,10 +11,14 @@ from collections.abc import Iterator
 from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple, NoReturn
 
+NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+"""A number as JSON writes it (RFC 8259, section 6)."""
+
 _OUT_OF_RANGE = "expected numbers within the range of a double (RFC 7493)"
 _TOO_PRECISE = "expected a number that a double carries with all its digits (RFC 7493); send others as text"
 _SHORT = 15  # characters: a double carries any number of that many digits
 _BLANK = re.compile(r"[ \t\r\n]*")
+_KINDS = {"{": "an object", "[": "an array", '"': "a string", "t": "true", "f": "false", "n": "null"}
 _SEPARATOR = re.compile(r"[ \t\r\n]*([,\]])[ \t\r\n]*")
 
 
@@ -42,6 +46,11 @@ class Value(NamedTuple):
     members: int = 0
     fault: Fault | None = None
 
+    @property
+    def kind(self) -> str:
+        """What it is, with its article: an object, an array, a string, a number, true, false or null."""
+        return _KINDS.get(self.text[:1], "a number")
+
 
 class JsonReader:
     """Reads JSON texts one after the other; not for several threads at once."""
@@ -55,14 +64,18 @@ class JsonReader:
             parse_constant=self._constant,
         )
 
-    def value(self, text: str) -> Value:
+    def value(self, text: str, *, line: int = 1) -> Value:
         """Read a text that is one JSON value.
+
+        Args:
+            text: All of it.
+            line: Where it stands in what was sent.
 
         Raises:
             MalformedError: It is not.
         """
-        value, end = self._next(text, _skip_blank(text, 0))
-        _demand_end(text, end)
+        value, end = self._next(text, _skip_blank(text, 0), line)
+        _demand_end(text, end, line)
         return value
 
     def array(self, text: str) -> Iterator[Value] | None:
@@ -88,15 +101,15 @@ class JsonReader:
             position, ended = separator.end(), separator[1] == "]"
         _demand_end(text, position)
 
-    def _next(self, text: str, start: int) -> tuple[Value, int]:
+    def _next(self, text: str, start: int, line: int = 1) -> tuple[Value, int]:
         """The value that begins at `start`, and where it ends. Raises `MalformedError`."""
         self._fault = None
         try:
             content, end = self._decoder.raw_decode(text, start)
         except json.JSONDecodeError as error:
-            _refuse(error.msg, text, error.pos)
+            _refuse(error.msg, text, error.pos, line)
         except RecursionError:
-            _refuse("Nested too deeply", text, start)
+            _refuse("Nested too deeply", text, start, line)
         return Value(text[start:end], len(content) if isinstance(content, dict) else 0, self._fault), end
 
     def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -142,11 +155,11 @@ def _skip_blank(text: str, position: int) -> int:
     return _BLANK.match(text, position).end()  # type: ignore[union-attr]  # it always matches
 
 
-def _demand_end(text: str, position: int) -> None:
+def _demand_end(text: str, position: int, line: int = 1) -> None:
     if (position := _skip_blank(text, position)) < len(text):
-        _refuse("Extra data", text, position)
+        _refuse("Extra data", text, position, line)
 
 
-def _refuse(expected: str, text: str, position: int) -> NoReturn:
-    line, column = text.count("\n", 0, position) + 1, position - text.rfind("\n", 0, position)
+def _refuse(expected: str, text: str, position: int, first_line: int = 1) -> NoReturn:
+    line, column = text.count("\n", 0, position) + first_line, position - text.rfind("\n", 0, position)
     raise MalformedError(f"{expected} at line {line} column {column}") from None

@@ -24,15 +24,17 @@ _FIELD = re.compile(rb"([A-Za-z0-9!#$%&'*+.^_`|~-]+):[ \t]*([\t\x20-\x7e\x80-\xf
 
 
 class UnreadableHeadError(HttpProcessingError):
-    """The head of an answer is not HTTP, but begins with a status line.
+    """The head of an answer is not HTTP or not complete, but begins with a status line.
 
     Attributes:
+        reason: What is wrong with it.
         status: HTTP status.
         fields: The header fields, name and value, of those lines that can be read.
     """
 
-    def __init__(self, cause: HttpProcessingError, status: int, fields: list[tuple[bytes, bytes]]) -> None:
-        super().__init__(code=cause.code, message=cause.message)
+    def __init__(self, reason: BaseException, status: int, fields: list[tuple[bytes, bytes]]) -> None:
+        super().__init__(code=status, message="the head cannot be read to its end")
+        self.reason = reason
         self.status = status
         self.fields = fields
 
@@ -41,8 +43,9 @@ class AnsweringProtocol(ResponseHandler):
     """aiohttp's protocol of a connection, which alone shifts answers, loses a status in two cases and hangs in one.
 
     It parses each piece of data as a whole: if a piece holds a good head and then what is not HTTP, such as a chunk
-    without a size, the head is lost too. Here the head is parsed on its own. A head that is not HTTP itself is read
-    as far as it can be. And whoever waits for a body hears of data that is not HTTP; aiohttp would let them wait.
+    without a size, the head is lost too. Here the head is parsed on its own. A head that is not HTTP itself, or breaks
+    off, is read as far as it can be. And whoever waits for a body hears of data that is not HTTP, and whoever waits
+    after an interim answer of a time-out; aiohttp would let them wait.
 
     It also keeps what comes while no request is under way, and takes it for the answer to the next one, whose own
     answer is then that to the one after. Here a connection is asked or idle: asked from `set_response_params` to the
@@ -71,7 +74,11 @@ class AnsweringProtocol(ResponseHandler):
         """Parse what has come."""
         if self._asked:
             self._parse(data)
-            if self._body is not None and self._body.is_eof() and self.exception() is None:
+            if self.exception() is not None:
+                return
+            if self._body is None:
+                self.start_timeout()  # aiohttp stops the time at an interim answer
+            elif self._body.is_eof():
                 self._asked = False
                 if self._unasked or self._has_begun_another():
                     self._hang_up()
@@ -118,14 +125,13 @@ class AnsweringProtocol(ResponseHandler):
 
     def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
         """Fail whoever waits for an answer or for its body."""
-        if isinstance(exc, HttpProcessingError):
-            if self._payload is not None and not self._payload.is_eof():
-                self._payload.set_exception(exc)
-            line = _STATUS_LINE.match(self._head)
-            if line is not None:
-                lines = self._head[line.end() : HEAD_LIMIT].split(b"\n")[:-1]
-                fields = [field.groups() for field in map(_FIELD.fullmatch, lines) if field is not None]
-                exc = UnreadableHeadError(exc, int(line[1]), [(name, value) for name, value in fields])
+        if isinstance(exc, HttpProcessingError) and self._payload is not None and not self._payload.is_eof():
+            self._payload.set_exception(exc)
+        line = _STATUS_LINE.match(self._head)
+        if line is not None:
+            lines = self._head[line.end() : HEAD_LIMIT].split(b"\n")[:-1]
+            fields = [field.groups() for field in map(_FIELD.fullmatch, lines) if field is not None]
+            exc = UnreadableHeadError(exc, int(line[1]), [(name, value) for name, value in fields])
         if exc_cause is None:
             super().set_exception(exc)
         else:

@@ -114,12 +114,16 @@ class Exchange:
     async def _send(self, request: httpx.Request) -> httpx.Response:
         self._sent, self._response, self._body = True, None, []
         try:
-            self._response = await self._transport.handle_async_request(request)
+            response = await self._transport.handle_async_request(request)
         except httpx.TransportError as error:
             self._credentials.learn(request)
             raise self._failure(error)  # noqa: B904 - it has its cause
         self._credentials.learn(request)  # only now: a transport adds those for a proxy
-        return self._response
+        if response.status_code < httpx.codes.CONTINUE:
+            await response.aclose()
+            raise self._failure(httpx.RemoteProtocolError(f"the answer has the status {response.status_code:03}"))
+        self._response = response
+        return response
 
     async def _drain(self, response: httpx.Response) -> None:
         """Read a body that nobody wants, so that the connection can be used again; one that takes long is left."""
@@ -131,7 +135,7 @@ class Exchange:
         limit = self._limit if response.is_success else min(self._limit, BODY_LIMIT)
         size = 0
         try:
-            async for piece in _pieces(response):
+            async for piece in _pieces(response, limit):
                 self._body.append(piece[: limit - size])
                 size += len(piece)
                 if size > limit:
@@ -149,7 +153,7 @@ class Exchange:
 
     def _failure(self, error: httpx.TransportError) -> ApiTransportError:
         told = _told(error)
-        reason = self._credentials.masked(told.encode("utf-8", "backslashreplace")).decode()
+        reason = self._credentials.masked_text(told)
         kind = ApiTimeoutError if isinstance(error, httpx.TimeoutException) else ApiTransportError
         failure = kind(
             reason,
@@ -173,12 +177,12 @@ def _told(error: httpx.TransportError) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _pieces(response: httpx.Response) -> AsyncIterable[bytes]:
+def _pieces(response: httpx.Response, limit: int) -> AsyncIterable[bytes]:
     """The decompressed body."""
     stream = response.stream
     if response.is_stream_consumed or not isinstance(stream, AsyncIterable):
         return response.aiter_bytes()  # read by an `auth` that did not say so; httpx has decompressed it
-    return decompressed(stream, response.headers)
+    return decompressed(stream, response.headers, limit=limit)
 
 
 def masked(url: httpx.URL) -> str:

@@ -105,7 +105,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         except BaseException as error:
             self._free.release()
             if isinstance(head := error.__cause__, UnreadableHeadError) and not _is_of_proxy(error):
-                return httpx.Response(head.status, headers=head.fields, stream=_NoBody(), request=request)
+                return httpx.Response(head.status, headers=head.fields, stream=_NoBody(head.reason), request=request)
             if isinstance(error, _FAILURES):
                 raise _translated(error) from _harmless_cause(error)
             raise
@@ -229,13 +229,18 @@ class _Body(httpx.AsyncByteStream):
 
 
 class _NoBody(httpx.AsyncByteStream):
-    """The body of a response whose head is not HTTP: nobody knows where it begins."""
+    """The body of a response whose head cannot be read to its end: nobody knows where it begins."""
+
+    def __init__(self, reason: BaseException) -> None:
+        self._reason = reason
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
     async def __anext__(self) -> bytes:
-        raise httpx.RemoteProtocolError("the answer is not HTTP")
+        if isinstance(self._reason, aiohttp.ServerDisconnectedError):
+            raise httpx.RemoteProtocolError("the connection was closed in the middle of the head")
+        raise _translated(self._reason)
 
 
 def _is_of_proxy(error: BaseException) -> bool:

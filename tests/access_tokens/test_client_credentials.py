@@ -2,9 +2,14 @@
 
 import asyncio
 import base64
+import json
+import socket
+import threading
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote, quote_plus
 
 import jwt
 import pytest
@@ -319,6 +324,69 @@ def test_a_parameter_that_is_made_from_other_settings_is_refused(name: str) -> N
             authentication=ClientSecretBasic("secret"),
             parameters=((name, "value"),),
         )
+
+
+ECHOED = "s3cr+t/wd9"
+PAIR = base64.b64encode(b"client:" + quote_plus(ECHOED).encode()).decode()
+ECHOES = {
+    "as it is": ECHOED,
+    "basic": f"cannot read Authorization: Basic {PAIR}",
+    "basic without padding": f"cannot read {PAIR.rstrip('=')}",
+    "form": f"bad client_secret={quote(ECHOED, safe='')}",
+    "lower form": f"bad client_secret={quote(ECHOED, safe='').lower()}",
+    "twice form": quote(quote(ECHOED, safe=""), safe=""),
+    "JSON": json.dumps({"client_secret": ECHOED}).replace("/", "\\/"),
+    "JSON escapes": "".join(f"\\u{ord(character):04x}" for character in ECHOED),
+    "HTML": "s3cr&#43;t&#x2F;wd9",
+    "HTML names": "s3cr&plus;t&sol;wd9",
+    "at the cut": "y " * 246 + ECHOED + " is no secret of this client",
+    "beyond the cut": "y " * 300 + ECHOED,
+}
+
+
+@pytest.mark.parametrize("echo", ECHOES.values(), ids=ECHOES)
+def test_a_secret_that_the_token_endpoint_repeats_is_not_in_the_error(server: Server, echo: str) -> None:
+    server.answers.append(Answer({"error": "invalid_client", "error_description": echo}, 401))
+    with pytest.raises(TokenError) as caught:
+        client(server, ClientSecretBasic(ECHOED)).fetch()
+    shown = "".join(traceback.format_exception(caught.value))
+    for part in (ECHOED, "s3cr", "wd9", PAIR[8:20]):
+        assert part not in shown
+    assert caught.value.error == "invalid_client"
+
+
+def test_a_secret_in_the_error_code_is_not_in_the_error(server: Server) -> None:
+    server.answers.append(Answer({"error": f"bad {ECHOED}"}, 400))
+    with pytest.raises(TokenError) as caught:
+        client(server, ClientSecretPost(ECHOED)).fetch()
+    assert caught.value.error == "bad ***"
+
+
+@pytest.mark.parametrize("assertion", ["short.as/ser+tion", "x" * 600])
+def test_an_assertion_and_a_token_that_come_with_a_refusal_are_not_in_the_error(server: Server, assertion: str) -> None:
+    told = f"{'y ' * 240}{assertion} gets tok/en+1"
+    server.answers.append(Answer({"error": "a", "error_description": told, "access_token": "tok/en+1"}, 200))
+    with pytest.raises(TokenError) as caught:
+        client(server, ClientAssertion(lambda: assertion)).fetch()
+    assert caught.value.description.split()[240:] == ["***", "gets", "***"]
+
+
+def test_a_secret_in_an_answer_that_is_not_http_is_not_in_the_error() -> None:
+    def answer(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(2**16)
+            connection.sendall(f"{ECHOED} is no secret\r\n\r\n".encode())
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=answer, args=(listener,))
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/token"
+        source = ClientCredentials(token_url=url, client_id="client", authentication=ClientSecretPost(ECHOED))
+        with pytest.raises(TokenError, match="did not answer") as caught:
+            source.fetch()
+        thread.join()
+    assert "s3cr" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_a_redirect_of_the_token_endpoint_is_not_followed(server: Server) -> None:

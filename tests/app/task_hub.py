@@ -7,7 +7,7 @@ Instances come by their ids, times of creation in whole seconds.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import Enum
@@ -75,6 +75,7 @@ class TaskHub:
         instances: By their ids.
         blind_look_ups: How many of the next look-ups find nothing, as if they had come a moment earlier.
         asked_for: The ids that were looked up.
+        largest_page: How many instances a page of a listing has at most, though more were asked for.
         requests: How many requests listings took.
         sent: How many instances they brought.
         events: Instance and name of each event that was taken.
@@ -85,6 +86,7 @@ class TaskHub:
     instances: dict[str, Status] = field(default_factory=dict)
     blind_look_ups: int = 0
     asked_for: list[str] = field(default_factory=list)
+    largest_page: int = LARGEST_PAGE
     requests: int = 0
     sent: int = 0
     events: list[tuple[str, str]] = field(default_factory=list)
@@ -147,19 +149,24 @@ class TaskHub:
         self.sent += len(found)
         return found
 
-    async def get_first(
+    async def pages(
         self,
-        at_most: int,
+        first: int,
         created_time_from: datetime,
         created_time_to: datetime | None = None,
         runtime_status: Sequence[Enum] | None = None,
-    ) -> list[Status]:
-        """The first of them by their ids, which say nothing about their times."""
-        assert 1 <= at_most <= LARGEST_PAGE
-        found = self._matching(created_time_from, created_time_to, runtime_status, "")[:at_most]
-        self.requests += 1
-        self.sent += len(found)
-        return found
+    ) -> AsyncGenerator[list[Status]]:
+        """All of them by their ids, which say nothing about their times, page by page."""
+        assert 1 <= first <= LARGEST_PAGE
+        left = self._matching(created_time_from, created_time_to, runtime_status, "")
+        page: list[Status] | None = None
+        while page is None or left:
+            top = min(first or LARGEST_PAGE, self.largest_page)
+            page, left = left[:top], left[top:]
+            first = max(0, first - len(page))
+            self.requests += 1
+            self.sent += len(page)
+            yield page
 
     def _matching(
         self, begin: datetime | None, end: datetime | None, runtime_status: Sequence[Enum] | None, prefix: str

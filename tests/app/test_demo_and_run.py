@@ -87,6 +87,14 @@ def test_the_panel_of_make_run_shows_counters_and_no_token() -> None:
     assert "the-token-itself" not in str(shown)
 
 
+@pytest.mark.parametrize(
+    ("problem", "story"), [({"title": "No", "detail": "bad"}, "422 bad"), ({"title": "No"}, "422 No"), ({}, "422 ")]
+)
+def test_the_demo_shows_a_refusal_in_any_format(problem: dict[str, str], story: str) -> None:
+    operation = {"state": "rejected", "outcome": {"status": 422, "problem": problem}}
+    assert Delivery(CASES[0], example(), operation=operation).row()[-1] == story
+
+
 @pytest.mark.parametrize(("state", "as_expected"), [("posted", True), ("rejected", False), ("gave_up", False)])
 def test_the_demo_fails_unless_a_record_ended_as_its_case_says(state: str, as_expected: bool) -> None:
     assert Delivery(Case("", {}, "posted"), example(), operation={"state": state}).as_expected == as_expected

@@ -78,25 +78,28 @@ async def test_all_pages_are_read_though_some_are_empty() -> None:
     queries = [dict(request.url.params) for request in extension.requests]
     expected = {
         "showInput": "false",
-        "top": "1000",
         "createdTimeFrom": "2000-01-01T00:00:00.000000Z",  # else the engine would send the inputs
         "instanceIdPrefix": "abc-",
     }
+    assert [int(query.pop("top")) for query in queries] == [1000, 998, 998, 997]
     assert queries == [expected] * 4
 
 
-async def test_no_more_pages_are_read_than_are_wanted() -> None:
-    extension = Paged(2, 0, 3, 9)
+async def test_a_page_is_asked_for_when_it_is_wanted_and_no_larger_than_that() -> None:
+    extension = Paged(2, 0, 2, 0, 9)
     statuses = [RuntimeStatus.Running, RuntimeStatus.Pending]
-    found = await client_of(extension.answer).get_first(4, SINCE, UNTIL, statuses)
-    assert [status.instance_id for status in found] == ["0-0", "0-1", "2-0", "2-1"]
-    assert dict(extension.requests[2].url.params) == {
-        "showInput": "false",
-        "top": "4",
-        "createdTimeFrom": "2026-01-01T00:00:00.000000Z",
-        "createdTimeTo": "2026-01-02T03:04:05.600000Z",
-        "runtimeStatus": "Running,Pending",
-    }
+    pages = client_of(extension.answer).pages(4, SINCE, UNTIL, statuses)
+    for number, (count, top) in enumerate([(2, 4), (0, 2), (2, 2), (0, 1000)]):
+        assert len(await anext(pages)) == count
+        assert len(extension.requests) == number + 1
+        assert dict(extension.requests[-1].url.params) == {
+            "showInput": "false",
+            "top": str(top),
+            "createdTimeFrom": "2026-01-01T00:00:00.000000Z",
+            "createdTimeTo": "2026-01-02T03:04:05.600000Z",
+            "runtimeStatus": "Running,Pending",
+        }
+    await pages.aclose()
 
 
 @pytest.mark.parametrize(

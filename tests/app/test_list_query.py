@@ -28,6 +28,7 @@ def cursor(value: object) -> str:
 def test_without_parameters_all_of_the_last_day_is_listed() -> None:
     assert read() == ListQuery(since=NOON - RECENT, limit=DEFAULT_LIMIT)
     assert read(until="2020-02-02T00:00:00Z").since == datetime(2020, 2, 1, tzinfo=UTC)
+    assert read(until="0001-01-01T00:00:00Z").since == datetime(2000, 1, 1, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,14 @@ def test_a_time_is_read_as_rfc_3339_has_it(text: str, moment: datetime) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "states"), [("deferred", {"deferred"}), ("deferred,rejected", {"deferred", "rejected"})]
+    ("text", "states"),
+    [
+        ("deferred", {"deferred"}),
+        ("deferred,rejected", {"deferred", "rejected"}),
+        ("deferred,rejected,deferred", {"deferred", "rejected"}),
+        (",deferred,", {"deferred"}),
+        (",", set()),
+    ],
 )
 def test_states_are_separated_by_commas(text: str, states: set[str]) -> None:
     assert set(read(state=text).states or ()) == states
@@ -57,15 +65,15 @@ def test_states_are_separated_by_commas(text: str, states: set[str]) -> None:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        *(("limit", text) for text in ("0", "-1", "201", "1.5", "x", "", "٣", "1" * 5_000)),
-        *(("state", text) for text in ("lost", "", "deferred,", "deferred,lost", "DEFERRED", "deferred, rejected")),
-        *(("since", text) for text in ("yesterday", "", "2026-13-01T00:00:00Z", "0001-01-01T00:00+23:00")),
+        *(("limit", text) for text in ("0", "-1", "201", "1.5", "x", "5,5", "٣", "1" * 5_000)),
+        *(("state", text) for text in ("lost", "deferred,lost", "DEFERRED", "deferred, rejected")),
+        *(("since", text) for text in ("yesterday", "2026-13-01T00:00:00Z", "0001-01-01T00:00+23:00")),
         *(
             ("until", text)
             for text in ("tomorrow", "9999-12-31T23:59:60Z", "9999-12-31T23:59:59-01:00", "2026-01-01T00:60Z")
         ),
-        ("warning", "perhaps"),
-        *(("cursor", text) for text in ("", "x", "é", "a" * 301, "!!", cursor("{}"), cursor("[]"), cursor("null"))),
+        *(("warning", text) for text in ("perhaps", "true,true")),
+        *(("cursor", text) for text in ("x", "é", "a" * 301, "!!", cursor("{}"), cursor("[]"), cursor("null"))),
         ("cursor", cursor({"at": "2026-01-01T00:00:00Z"})),
         ("cursor", cursor({"at": "2026-01-01T00:00:00Z", "id": 5})),
         ("cursor", cursor({"at": "2026-01-01T00:00:00Z", "id": "x", "more": 1})),
@@ -89,6 +97,11 @@ def test_a_bad_parameter_is_a_400_that_names_it(name: str, text: str) -> None:
 def test_a_span_that_ends_before_it_begins_is_refused(until: str) -> None:
     with pytest.raises(RequestError, match="a time after since in the query parameter until"):
         read(since="2026-01-01T00:00:00Z", until=until)
+
+
+@pytest.mark.parametrize("name", ["since", "until", "state", "warning", "may_be_stored", "limit", "cursor"])
+def test_an_empty_parameter_is_as_an_absent_one(name: str) -> None:
+    assert read(**{name: ""}) == read()
 
 
 def test_a_link_asks_for_the_same_behind_a_place_and_carries_no_key() -> None:

@@ -122,7 +122,7 @@ def test_the_key_that_the_document_describes_is_what_the_app_takes(key: str) -> 
     assert (re.search(pattern, key) is not None) == taken
 
 
-@schemathesis.serializer("application/x-ndjson")
+@schemathesis.serializer("application/x-ndjson", "text/csv")
 def lines(_context: schemathesis.SerializationContext, value: object) -> bytes:
     """Whatever is not the text that the document asks for is sent as one line of JSON."""
     return value.encode() if isinstance(value, str) else json.dumps(value, default=str).encode()

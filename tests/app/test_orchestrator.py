@@ -168,6 +168,35 @@ def test_the_first_turn_shows_which_start_it_is() -> None:
     assert History(mark="m").replay()["customStatus"] == {"attempt": 0, "mark": "m"}
 
 
+def keys_of(state: dict[str, Any]) -> list[str]:
+    return [json.loads(one["input"])["idempotency_key"] for one in actions_of(state) if one.get("functionName")]
+
+
+def test_a_refusal_of_what_was_refused_before_is_asked_for_again_under_another_key() -> None:
+    """It may be the last refusal, which the API remembers by its key."""
+    history = History(was_refused=True)
+    history.activity(0, REJECTED)
+    assert keys_of(history.replay()) == [INSTANCE, f"{INSTANCE}.1"]
+    history.activity(1, REJECTED)
+    output = history.replay()["output"]
+    assert (output["outcome"]["outcome"], output["attempt"], output["revision"]) == ("rejected", 1, 1)
+
+
+def test_what_a_kill_had_hidden_is_found_under_the_old_key() -> None:
+    history = History(was_refused=True)
+    history.activity(0, {**POSTED, "replayed": True})
+    state = history.replay()
+    assert (keys_of(state), state["output"]["outcome"]["outcome"]) == ([INSTANCE], "posted")
+
+
+def test_what_may_be_stored_is_never_asked_for_under_another_key() -> None:
+    history = History(was_refused=True)
+    history.activity(0, {**DEFERRED, "may_be_stored": True})
+    history.timer(1, "2026-01-01T00:00:06.000000Z")
+    history.activity(2, REJECTED)
+    assert keys_of(history.replay()) == [INSTANCE] * 2
+
+
 def test_a_cancel_is_shown_at_once_and_takes_effect_after_the_attempt_under_way() -> None:
     history = History(mark="m")
     history.under_way(0)

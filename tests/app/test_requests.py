@@ -24,7 +24,10 @@ from shared.operations.requests import (
     read_batch,
     read_business,
     read_correction,
+    read_flag,
+    read_number,
     read_operation_id,
+    read_page,
     read_preferred_wait,
 )
 from tests.sandboxed import business
@@ -95,6 +98,7 @@ def test_every_bad_field_is_named_in_one_answer() -> None:
     assert refusal.status == 400
     assert [error["field"] for error in errors_of(refusal)] == ["name", "count", "kind", "part.count", "phone"]
     assert refusal.problem.model_dump()["errors_total"] == 5
+    assert str(refusal) == "not a valid record, see name, count, kind, part.count, phone"
 
 
 def test_the_id_is_not_the_callers_to_choose() -> None:
@@ -257,6 +261,35 @@ def test_a_member_that_comes_twice_is_refused_by_its_name_at_any_depth(body: byt
         ]
 
 
+@pytest.mark.parametrize(
+    ("text", "got"),
+    [
+        ("null", "null"),
+        ("true", "true"),
+        ("false", "false"),
+        ("-1.5", "a number"),
+        ('"text"', "a string"),
+        ("[{}]", "an array"),
+    ],
+)
+def test_a_record_of_another_type_is_refused_with_what_was_expected_and_what_came(text: str, got: str) -> None:
+    told = {"field": "(record)", "detail": f"expected an object, got {got}"}
+    assert errors_of(refusal_of(text.encode())) == [told]
+    assert errors_of(batch_refusal_of(b"[%s, %s]" % (sample(), text.encode()))) == [{"index": 1, **told}]
+    assert errors_of(batch_refusal_of(b"%s\n%s" % (sample(), text.encode()), NDJSON)) == [
+        {"index": 1, "line": 2, **told}
+    ]
+
+
+def test_errors_in_lines_name_the_physical_line_and_blank_ones_count() -> None:
+    body = b"\xef\xbb\xbf\n" + sample() + b"\r\n \t\r\n\rnull\n\n{}\n" + b'{"name": }' + b'\n{"name": "\xff"}'
+    told = [(error["index"], error["line"], error["field"]) for error in errors_of(batch_refusal_of(body, NDJSON))]
+    assert told == [(1, 5, "(record)"), (2, 7, "name"), (3, 8, "(record)"), (4, 9, "(record)")]
+    assert errors_of(batch_refusal_of(body, NDJSON))[2]["detail"].endswith("at line 8 column 10")
+    records = read_batch(NDJSON, body, skip_invalid=True, model=Sample)
+    assert [record.line for record in records if isinstance(record, ItemInvalid)] == [5, 7, 8, 9]
+
+
 def test_a_lone_surrogate_spoils_its_own_record_only() -> None:
     body = b"[" + sample() + b', {"name": "\\ud800"}, {"name": "\\ud83d\\ude00"}]'
     records = read_batch(JSON, body, skip_invalid=True, model=Sample)
@@ -387,6 +420,28 @@ def test_a_correction_that_was_lost_on_its_way_is_not_taken_for_none(sign: dict[
     with pytest.raises(RequestError) as raised:
         read_correction(sign, b"")
     assert raised.value.status == 411
+
+
+@pytest.mark.parametrize("query", [{}, {"x": ""}])
+def test_an_empty_parameter_is_as_an_absent_one(query: dict[str, str]) -> None:
+    assert (read_flag(query, "x"), read_number(query, "x", 7, 0, 10)) == (False, 7)
+    assert read_page({name.replace("x", "page"): text for name, text in query.items()}) == 1
+
+
+@pytest.mark.parametrize("text", ["1_0", " 1", "1 ", "+1", ".5", "5.", "nan", "inf", "1,1", "\u0661", "x", "-1", "11"])
+def test_a_parameter_that_is_no_number_is_refused(text: str) -> None:
+    with pytest.raises(RequestError, match="a number from 0 to 10 in the query parameter x"):
+        read_number({"x": text}, "x", 0, 0, 10)
+
+
+@pytest.mark.parametrize(("text", "number"), [("0", 0), ("2.5", 2.5), ("1e-3", 0.001), ("10", 10)])
+def test_a_parameter_is_a_number_as_json_writes_it(text: str, number: float) -> None:
+    assert read_number({"x": text}, "x", 0, 0, 10) == number
+
+
+def test_a_flag_that_is_repeated_is_refused() -> None:
+    with pytest.raises(RequestError, match="true or false in the query parameter x"):
+        read_flag({"x": "true,true"}, "x")
 
 
 def test_without_a_key_every_operation_has_an_id_of_its_own() -> None:

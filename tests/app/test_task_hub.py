@@ -15,8 +15,9 @@ async def test_a_listing_goes_by_id_without_inputs_and_tells_whole_seconds() -> 
     for number in (3, 1, 2):
         created = datetime(2026, 1, 1, 0, 0, number, 700_000, tzinfo=UTC)
         hub.add(Status(f"{9 - number}", created_time=created), {"number": number})
-    found = await hub.get_first(2, LONG_AGO)
-    assert [status.instance_id for status in found] == ["6", "7"]
+    pages = [page async for page in hub.pages(2, LONG_AGO)]
+    assert [[status.instance_id for status in page] for page in pages] == [["6", "7"], ["8"]]
+    found = pages[0]
     assert [status.input_ for status in found] == [None, None]
     assert found[0].created_time == datetime(2026, 1, 1, 0, 0, 3, tzinfo=UTC)
     to = datetime(2026, 1, 1, 0, 0, 2, 700_000, tzinfo=UTC)

@@ -1,10 +1,12 @@
 """Settings choose how the client signs in and what it trusts."""
 
+import gzip
 import os
 from pathlib import Path
 
 import httpx
 import pytest
+from aiohttp import web
 
 from dev.sandbox.api import CLIENT_SECRET, app_environment, create_app
 from dev.sandbox.serving import serve
@@ -115,6 +117,29 @@ def test_a_second_api_has_a_prefix_of_its_own_and_shares_the_cache(monkeypatch: 
     ]
     assert isinstance(client_options("PARTNER_API_").auth, BearerAuth)
     assert tokens[0] is tokens[1]
+
+
+async def test_an_answer_that_is_far_too_large_for_a_record_is_not_made_objects_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    body = gzip.compress(b'{"id": "m1", "x": [' + b"[]," * 3_300_000 + b"1]}")
+
+    async def answer(request: web.Request) -> web.Response:
+        if request.path.endswith("/token"):
+            return web.json_response({"access_token": "token", "expires_in": 3600})
+        headers = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
+        return web.Response(status=201, body=body, headers=headers)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    with serve(app) as url:
+        for name, value in app_environment(url).items():
+            monkeypatch.setenv(name, value)
+        async with BusinessApi(client_options) as api:
+            monkeypatch.setattr("shared.business.business_api", api)
+            outcome = await post_record(ATTEMPT)
+    assert isinstance(outcome, Posted)
+    assert (outcome.id, outcome.warning) == ("m1", "201: the body exceeds 1048576 bytes")
 
 
 async def test_a_secret_rotated_in_its_file_is_found_without_a_restart(

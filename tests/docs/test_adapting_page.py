@@ -11,6 +11,8 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,6 +21,7 @@ import azure.functions as func
 import pytest
 from aiohttp import web
 from pycep import BicepParser
+from pydantic import AwareDatetime, ConfigDict, TypeAdapter
 
 from dev.adopt import AS_IT_CAME
 from dev.sandbox.serving import serve
@@ -136,11 +139,11 @@ async def test_in_camel_case_errors_name_the_field_as_it_was_sent(adapt: Adapt) 
 
 # Amounts, dates, nested records
 
-RICH = """{"name": "Acme", "capital": 1.5, "fee": "2.50", "registered_at": "2026-01-31T12:00:00+01:00",
+RICH = """{"name": "Acme", "capital": "1.50", "fee": 2.50, "registered_at": "2026-01-31T12:00:00+01:00",
            "branches": [{"city": "Bonn", "opened": "2020-02-29"}, {"city": "Köln"}]}"""
 TRAVELS: Record = {
     "name": "Acme",
-    "capital": "1.5",
+    "capital": "1.50",
     "fee": 2.5,
     "registered_at": "2026-01-31T12:00:00+01:00",
     "branches": [{"city": "Bonn", "opened": "2020-02-29"}, {"city": "Köln"}],
@@ -150,7 +153,7 @@ TRAVELS: Record = {
 @pytest.mark.parametrize(
     ("there", "outcome"),
     [
-        ({"capital": "1.50"}, "posted"),
+        ({"capital": "1.500"}, "posted"),
         ({"capital": 1.50, "fee": "2.500"}, "posted"),
         ({"registered_at": "2026-01-31T11:00:00Z"}, "posted"),
         ({"branches": [{"city": "Bonn", "opened": "2020-02-29", "id": 1}, {"city": "Köln", "opened": None}]}, "posted"),
@@ -177,12 +180,25 @@ async def test_of_rich_records_the_values_are_compared(adapt: Adapt, there: dict
 @pytest.mark.parametrize(
     ("changed", "field"),
     [
-        ({"capital": 1.005}, "capital"),
+        ({"capital": "1.005"}, "capital"),
+        ({"capital": 1.5}, "capital"),
+        ({"capital": "1e2"}, "capital"),
+        ({"capital": "1_000"}, "capital"),
+        ({"capital": " 1"}, "capital"),
+        ({"capital": "01"}, "capital"),
+        ({"capital": "NaN"}, "capital"),
         ({"capital": True}, "capital"),
+        ({"fee": "2.50"}, "fee"),
+        ({"fee": 1.005}, "fee"),
+        ({"fee": 10**15}, "fee"),
+        ({"fee": True}, "fee"),
         ({"registered_at": "2026-01-31T12:00:00"}, "registered_at"),
         ({"registered_at": 1769857200}, "registered_at"),
+        ({"registered_at": "1769857200"}, "registered_at"),
         ({"branches": [{"city": 7}]}, "branches.0.city"),
         ({"branches": [{"city": "Bonn", "opened": 0}]}, "branches.0.opened"),
+        ({"branches": [{"city": "Bonn", "opened": "1769817600"}]}, "branches.0.opened"),
+        ({"branches": [{"city": "Bonn", "opened": "2020-02-29T00:00:00"}]}, "branches.0.opened"),
         ({"branches": [{"city": "Bonn", "street": "x"}]}, "branches.0.street"),
     ],
 )
@@ -190,6 +206,26 @@ async def test_of_rich_records_nothing_is_converted(adapt: Adapt, changed: dict[
     adapted = await adapt("Amounts, dates, nested records", lambda _: said(500))
     with pytest.raises(RequestError, match=f"see {re.escape(field)}$"):
         adapted.read(json.loads(RICH) | changed)
+
+
+@pytest.mark.parametrize("amount", ["119.10", "0.00", "-119.1", "119", "9999999999999.99"])
+async def test_amounts_travel_and_are_shown_as_the_text_or_the_number_that_they_were_sent_as(
+    adapt: Adapt, amount: str
+) -> None:
+    adapted = await adapt("Amounts, dates, nested records", lambda request: said(201, {"id": "7", **request.body}))
+    sent = json.loads(RICH) | {"capital": amount, "fee": json.loads(amount)}
+    outcome = await adapted.post(adapted.accept(sent))
+    assert adapted.requests[0].body == sent
+    assert isinstance(outcome, Posted)
+    assert outcome.business == {"id": "7", **sent}
+
+
+@pytest.mark.parametrize("plain", [Decimal, date, AwareDatetime, float, int], ids=lambda plain: plain.__name__)
+def test_the_plain_types_write_values_as_the_page_says(plain: Any) -> None:
+    (row,) = re.findall(rf"^\| `{plain.__name__}` \| (.+) \| (.+) \|$", PAGE, re.MULTILINE)
+    sent, written = (re.findall(r"`(.+?)`", cell) for cell in row)
+    strict = TypeAdapter[Any](plain, config=ConfigDict(strict=True))
+    assert [json.dumps(strict.dump_python(strict.validate_json(text), mode="json")) for text in sent] == written
 
 
 # An id that is a number, or has another name

@@ -175,6 +175,15 @@ def test_an_app_without_its_settings_says_that_it_is_not_set_up(locked: Reader, 
     assert told == table_rows(PAGE, BEHIND)[2][:3]
 
 
+@pytest.mark.parametrize(("path", "body"), [("/businesses", example()), ("/businesses/batch", [example()])])
+def test_a_dry_run_needs_no_settings(locked: Reader, path: str, body: object) -> None:
+    headers = {"x-functions-key": locked.values["host_key"], "Content-Type": "application/json"}
+    url = f"{APP}/api{path}"
+    answer = locked.send(Request("POST", f"{url}?validate_only=true", headers, json.dumps(body).encode()))
+    assert (answer.status_code, answer.json()) == (200, {"valid": 1})
+    assert locked.send(Request("POST", url, headers, json.dumps(body).encode())).status_code == 503
+
+
 def test_the_limits_are_those_of_the_code() -> None:
     longest = f"{intake.MAX_WAIT_SECONDS:g}"
     assert table_rows(PAGE, "| | |") == [

@@ -51,7 +51,15 @@ def test_a_body_that_is_no_record_is_refused(app: Caller, content: bytes, conten
         (b"{}", "application/json", 400),
         (b"[{", "application/json", 400),
         (b"\n", "application/x-ndjson", 400),
-        (b"[]", "text/csv", 415),
+        (b"[]", "text/plain", 415),
+        (b"", "text/csv", 400),
+        (b"[]", "text/csv", 400),
+        (",".join(VALID).encode(), "text/csv", 400),
+        (b";".join(name.encode() for name in VALID), "text/csv", 400),
+        (",".join(VALID).encode("utf-16"), "text/csv", 415),
+        (b'%s\n"\n\n' % ",".join(VALID).encode(), "text/csv", 400),
+        (b"%s\n%s" % (",".join(VALID).encode(), b"," * 9_000_000), "text/csv", 400),
+        (b"%s\n%s" % (",".join(VALID).encode(), b",,,,\n" * 10_001), "text/csv", 413),
         (b"[" + b"{}," * 10_000 + b"{}]", "application/json", 413),
         (b" " * 10_000_001, "application/json", 413),
     ],
@@ -77,6 +85,35 @@ def test_a_member_that_comes_twice_is_named_with_the_index_of_its_record(app: Ca
         refused = app.http.post("/api/businesses/batch", content=content, headers=headers)
         assert_refused(refused, 400)
         assert [(error["index"], error["field"]) for error in refused.json()["errors"]] == [(1, NATURAL_KEY)]
+
+
+def test_an_error_in_lines_names_the_physical_line_and_what_was_expected(app: Caller) -> None:
+    headers = {"Content-Type": "application/x-ndjson"}
+    refused = app.http.post("/api/businesses/batch", content=f"\n{TEXT}\r\n\r\nnull", headers=headers)
+    assert_refused(refused, 400)
+    told = {"index": 1, "line": 4, "field": "(record)", "detail": "expected an object, got null"}
+    assert refused.json()["errors"] == [told]
+
+
+def test_a_header_that_is_not_as_expected_is_one_error(app: Caller) -> None:
+    rows = "\n".join([",".join([*VALID, "phone", "fax", NATURAL_KEY]), *["x"] * 10])
+    refused = app.http.post("/api/businesses/batch", content=rows, headers={"Content-Type": "text/csv"})
+    assert_refused(refused, 400)
+    assert [(error["line"], error["field"]) for error in refused.json()["errors"]] == [
+        (1, "phone, fax"),
+        (1, NATURAL_KEY),
+    ]
+
+
+def test_a_bad_row_is_named_with_its_index_and_physical_line(app: Caller) -> None:
+    good = ",".join(map(str, VALID.values()))
+    rows = "\r\n".join([",".join(VALID), good, "", "too few", good, good + ","])
+    refused = app.http.post("/api/businesses/batch", content=rows, headers={"Content-Type": "text/csv"})
+    assert_refused(refused, 400)
+    assert [(error["index"], error["line"], error["detail"]) for error in refused.json()["errors"]] == [
+        (1, 4, f"expected {len(VALID)} cells, got 1"),
+        (3, 6, f"expected {len(VALID)} cells, got {len(VALID) + 1}"),
+    ]
 
 
 @pytest.mark.parametrize("value", [True, {}, []])

@@ -1,9 +1,11 @@
 """Batches go the whole way, are told record by record, and are cancelled."""
 
 import codecs
+import csv
+import io
 import json
 
-from shared.business import NATURAL_KEY
+from shared.business import NATURAL_KEY, Record
 from tests.sandboxed import REFUSED, NewRecord, Sandbox, key_of
 
 from .conftest import Caller
@@ -50,6 +52,37 @@ def test_lines_of_json_are_a_batch_too(app: Caller, new_record: NewRecord) -> No
     assert accepted.json()["batch"]["tally"]["posted"] == 3
 
 
+def csv_of(records: list[Record]) -> str:
+    """Records as CSV, with the columns of the first."""
+    written = io.StringIO(newline="")
+    writer = csv.DictWriter(written, list(records[0]))
+    writer.writeheader()
+    writer.writerows(records)
+    return written.getvalue()
+
+
+def test_rows_of_csv_are_a_batch_too_with_the_same_records_as_json(app: Caller, new_record: NewRecord) -> None:
+    records = [new_record() for _ in range(3)]
+    content = codecs.BOM_UTF8 + csv_of(records).encode()
+    headers = {"Content-Type": "text/csv; charset=utf-8", "Idempotency-Key": key_of(records[0])}
+    started = app.http.post("/api/businesses/batch", content=content, headers=headers)
+    assert started.status_code == 202
+    assert app.end(started.json()["id"])["batch"]["tally"]["posted"] == 3
+    assert app.start_batch(records, **{"Idempotency-Key": key_of(records[0])}) == started.json()["id"]
+    for record, item in zip(records, app.results(started.json()["id"]), strict=True):
+        assert app.http.get(f"/api/businesses/{item['result']['id']}").json().items() >= record.items()
+
+
+def test_a_bad_row_of_csv_is_skipped_with_its_line_and_spoils_no_other(app: Caller, new_record: NewRecord) -> None:
+    header, first, last = csv_of([new_record(), new_record()]).splitlines()
+    rows = [header, first, "", '"x"y', b"\xff".decode(errors="surrogateescape"), "," * header.count(","), last]
+    headers = {"Content-Type": "text/csv", "Prefer": "wait=60"}
+    content = "\r\n".join(rows).encode(errors="surrogateescape")
+    ended = app.http.post("/api/businesses/batch?skip_invalid=true", content=content, headers=headers).json()
+    assert [(one["index"], one["line"]) for one in ended["skipped"]] == [(1, 4), (2, 5), (3, 6)]
+    assert ended["batch"]["tally"]["posted"] == 2
+
+
 def test_with_skip_invalid_the_good_records_are_posted_and_the_others_told_in_their_places(
     app: Caller, sandbox: Sandbox, new_record: NewRecord
 ) -> None:
@@ -84,9 +117,10 @@ def test_the_same_records_in_other_places_are_another_batch(app: Caller, new_rec
 def test_a_byte_order_mark_is_ignored_and_a_bad_line_spoils_no_other(app: Caller, new_record: NewRecord) -> None:
     lines = [json.dumps(new_record()).encode(), b'{"name": ', b'{"\xff": 1}', json.dumps(new_record()).encode()]
     headers = {"Content-Type": "application/x-ndjson", "Prefer": "wait=60"}
-    content = codecs.BOM_UTF8 + b"\n".join(lines)
+    content = codecs.BOM_UTF8 + b"\n\n".join(lines)
     ended = app.http.post("/api/businesses/batch?skip_invalid=true", content=content, headers=headers).json()
-    assert [one["index"] for one in ended["skipped"]] == [1, 2]
+    assert [(one["index"], one["line"]) for one in ended["skipped"]] == [(1, 3), (2, 5)]
+    assert [item["result"].get("line") for item in app.results(ended["id"])] == [None, 3, 5, None]
     assert [item["result"]["outcome"] for item in app.results(ended["id"])] == [
         "posted",
         "invalid",

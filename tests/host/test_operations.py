@@ -20,7 +20,8 @@ def test_a_single_deferred_record_is_cancelled_and_can_be_retried(
     before = sandbox.stats()
     operation_id = app.start(record)
     app.until(operation_id, lambda operation: operation["attempt"] == 2)
-    app.http.post(f"/api/businesses/operations/{operation_id}/cancel").raise_for_status()
+    cancelled = app.http.post(f"/api/businesses/operations/{operation_id}/cancel").raise_for_status()
+    assert cancelled.headers["Location"] == f"/api/businesses/operations/{operation_id}"
     assert app.end(operation_id)["state"] == "cancelled"
     assert app.http.post(f"/api/businesses/operations/{operation_id}/cancel").status_code == 409
 
@@ -39,9 +40,41 @@ def test_a_rejected_record_is_corrected_and_posted_under_the_same_operation(
     sandbox.disturb(records={key_of(wrong): [REFUSED]})
     operation_id = app.start(wrong)
     assert app.end(operation_id)["state"] == "rejected"
-    assert app.http.post(f"/api/businesses/operations/{operation_id}/retry", json=record).status_code == 202
+    assert "business_url" not in app.operation(operation_id)
+    retried = app.http.post(f"/api/%62usinesses/OPERATIONS/{operation_id}/retry", json=record)
+    assert retried.status_code == 202
+    assert retried.headers["Location"] == f"/api/businesses/operations/{operation_id}"
     posted = app.until(operation_id, lambda operation: operation["state"] == "posted")
     assert posted["outcome"]["business"].items() >= record.items()
+
+
+def test_a_refusal_that_the_api_remembers_by_its_key_is_not_the_last_word(
+    app: Caller, sandbox: Sandbox, new_record: NewRecord
+) -> None:
+    record = new_record()
+    sandbox.disturb(records={key_of(record): [REFUSED, REFUSED]})
+    before = sandbox.stats()
+    operation_id = app.start(record)
+    assert app.end(operation_id)["state"] == "rejected"
+    assert app.http.post(f"/api/businesses/operations/{operation_id}/retry").status_code == 202
+    assert app.end(operation_id)["state"] == "posted"
+    after = sandbox.stats()
+    assert (after["posts"] - before["posts"], after["stored"] - before["stored"]) == (3, 1)
+
+
+def test_a_posted_operation_links_to_its_record_however_its_path_is_spelled(app: Caller, new_record: NewRecord) -> None:
+    record = new_record()
+    waited = app.http.post("/api/BUSINESSES", json=record, headers={"Prefer": "wait=60"})
+    assert waited.status_code == 201
+    told = waited.json()
+    assert told["business_url"] == f"/api/businesses/{told['outcome']['id']}"
+    assert app.http.get(told["business_url"]).json().items() >= record.items()
+    assert app.http.get(f"/api/businesses/%6fperations/{told['id']}").json()["business_url"] == told["business_url"]
+    since = (datetime.now(UTC) - timedelta(minutes=2)).isoformat()
+    listed = {one["id"]: one for one in app.listed(since=since, state="posted")}
+    assert listed[told["id"]]["business_url"] == told["business_url"]
+    page = app.http.get("/api/%62usinesses/Operations?limit=1").json()
+    assert page.get("next", "/api/businesses/operations?").startswith("/api/businesses/operations?")
 
 
 def test_operations_are_listed_by_state_and_time_the_latest_first(
@@ -143,12 +176,27 @@ def test_the_list_of_operations_is_answered_by_the_list(app: Caller) -> None:
         {"cursor": "x"},
         {"cursor": "e30"},
         {"warning": "perhaps"},
+        {"limit": ["5", "5"]},
+        {"warning": ["true", "true"]},
     ],
 )
-def test_a_bad_query_is_a_400_that_names_the_parameter(app: Caller, query: dict[str, str]) -> None:
+def test_a_bad_query_is_a_400_that_names_the_parameter(app: Caller, query: dict[str, Any]) -> None:
     refused = app.http.get("/api/businesses/operations", params=query)
     assert refused.status_code == 400
     assert next(iter(query)) in refused.json()["detail"]
+
+
+def test_empty_parameters_are_as_absent_ones(app: Caller) -> None:
+    query = "state=&since=&until=&warning=&may_be_stored=&limit=&cursor="
+    assert app.http.get(f"/api/businesses/operations?{query}").status_code == 200
+    assert app.http.get("/api/businesses/operations/unknown?wait=").status_code == 404
+    assert app.http.get("/api/businesses/operations/unknown/results?page=&warning=&may_be_stored=").status_code == 404
+    assert app.http.post("/api/businesses/operations/unknown/retry?not_stored=").status_code == 404
+    for skip_invalid in ("", "skip_invalid=", "skip_invalid&skip_invalid=false"):
+        refused = app.http.post(f"/api/businesses/batch?{skip_invalid}", json=[{}])
+        assert (refused.status_code, refused.json()["title"]) == (400, "Invalid batch")
+    twice = app.http.post("/api/businesses/batch?skip_invalid=true&skip_invalid=true", json=[{}])
+    assert "skip_invalid" in twice.json()["detail"]
 
 
 def test_an_operation_that_is_not_there_is_a_404_with_problem_details(app: Caller) -> None:

@@ -78,12 +78,28 @@ async def test_a_refused_connection_is_a_transport_error_of_a_request_that_was_n
     "response",
     [
         b"",
-        b"HTTP/1.1 200 OK\r\nContent-Le",
+        b"HTTP/1.1 200 OK",
+        b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK",
+        b"HTTP/1.1 103 Early Hints\r\nContent-Le",
         b"nonsense\r\n\r\n",
+        b"HTTP/1.1 000 Nothing\r\n\r\n",
+        b"HTTP/1.1 099 Nothing\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 099 Nothing\r\nContent-Length: five\r\n\r\n",
+        b"HTTP/1.1 099 Nothing\r\nContent-Le",
     ],
-    ids=["nothing", "cut head", "not HTTP"],
+    ids=[
+        "nothing",
+        "cut line",
+        "cut line after an interim one",
+        "cut interim one",
+        "not HTTP",
+        "000",
+        "099",
+        "099 and not HTTP",
+        "099 and cut",
+    ],
 )
-async def test_an_answer_without_a_whole_head_or_not_http_is_a_transport_error(
+async def test_an_answer_without_a_status_or_not_http_is_a_transport_error(
     answer_with: AnswerWith, response: bytes
 ) -> None:
     error = await failure(options(await answer_with(response)))

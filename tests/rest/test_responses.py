@@ -3,6 +3,7 @@
 
 import asyncio
 import gzip
+import time
 import zlib
 from collections.abc import Awaitable, Callable
 
@@ -212,6 +213,50 @@ async def test_a_body_over_the_limit_is_refused_before_it_is_read_to_its_end(
             await api.get_item()
         assert caught.value.body == body[:1000]
         await api.get_nothing()
+
+
+ENDLESS = {
+    "empty deflate": ("deflate", b"", b"\3\0" * 2**15),
+    "empty members": ("gzip", b"", gzip.compress(b"") * 2**11),
+    "empty blocks": ("deflate", b"", b"\0\0\0\xff\xff" * 2**13),
+    "empty blocks of gzip": ("gzip", gzip.compress(b"")[:10], b"\0\0\0\xff\xff" * 2**13),
+}
+
+
+@pytest.mark.parametrize(("coding", "beginning", "piece"), ENDLESS.values(), ids=ENDLESS)
+async def test_compressed_nothing_without_end_is_refused(
+    start_server: Callable[..., Awaitable[str]], coding: str, beginning: bytes, piece: bytes
+) -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Encoding: ")
+        writer.write(coding.encode() + b"\r\n\r\n" + beginning)
+        while True:
+            writer.write(piece)
+            await writer.drain()
+
+    began = time.process_time()
+    options = ClientOptions(base_url=await start_server(handler), max_response_size=2**20)
+    async with Items(options) as api:
+        with pytest.raises(ApiDecodeError, match=r"the body exceeds 1048576 bytes before|more than 1000 members"):
+            await api.get_item()
+    assert time.process_time() - began < 2
+
+
+async def test_a_body_of_several_members_is_read(answer_with: AnswerWith) -> None:
+    body = b'{"name": "' + b"a" * 500_000 + b'"}'
+    members = b"".join(gzip.compress(body[start : start + 1000]) for start in range(0, len(body), 1000))
+    async with Items(await answer_with(answer(members, headers=("Content-Encoding: gzip",)))) as api:
+        assert len((await api.get_item()).name) == 500_000
+
+
+async def test_a_body_that_compression_makes_longer_may_have_as_many_bytes_as_the_limit(
+    answer_with: AnswerWith,
+) -> None:
+    body = b'{"name":"a"}'
+    compressed = answer(gzip.compress(body), headers=("Content-Encoding: gzip",))
+    async with Items(ClientOptions(base_url=await answer_with(compressed), max_response_size=len(body))) as api:
+        assert (await api.get_item()).name == "a"
 
 
 async def test_an_error_with_a_body_over_the_limit_is_still_that_error(answer_with: AnswerWith) -> None:

@@ -158,6 +158,54 @@ async def test_fields_of_a_head_that_is_not_http_are_read_as_far_as_they_can_be(
     assert response.error.retry_after == 7
 
 
+CUTS = {
+    "after the line": b"",
+    "in a name": b"Retry-Af",
+    "in a value": b"Retry-After: 7\r\nX-Half: val",
+    "before the blank line": b"Retry-After: 7\r\n",
+    "in the blank line": b"Retry-After: 7\r\n\r",
+}
+
+
+@pytest.mark.parametrize("end", ["closed", "reset", "silent"])
+@pytest.mark.parametrize("interim", [b"", b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"], ids=["", "interim"])
+@pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS)
+async def test_the_status_of_a_head_that_breaks_off_is_kept(
+    start_server: StartServer, cut: bytes, interim: bytes, end: str
+) -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        status = (await reader.readuntil(b"\r\n\r\n")).partition(b"X-Status: ")[2][:3]
+        writer.write(interim + head(status + b" Whatever") + cut)
+        if end == "silent":
+            await reader.read()
+        elif end == "reset":
+            socket_of = writer.transport.get_extra_info("socket")
+            socket_of.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            await asyncio.sleep(0)  # the client reads the head
+            writer.transport.abort()
+
+    url, timeout = await start_server(handler), httpx.Timeout(5.0, read=0.05 if end == "silent" else 5.0)
+    stored = await answered(ClientOptions(base_url=url, headers={"X-Status": "201"}, timeout=timeout))
+    assert (type(stored.error), stored.status) == (ApiDecodeError, 201)
+    assert stored.error is not None
+    assert (stored.error.retryable, stored.error.body) == (True, b"")
+    assert stored.error.reason.partition(":")[0] in {"RemoteProtocolError", "ReadError", "ReadTimeout"}
+    refused = await answered(ClientOptions(base_url=url, headers={"X-Status": "503"}, timeout=timeout))
+    assert (type(refused.error), refused.status) == (ApiResponseError, 503)
+    assert (refused.error and refused.error.retry_after) == (7 if b"7\r\n" in cut else None)
+
+
+async def test_silence_after_an_interim_answer_is_a_read_time_out(start_server: StartServer) -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+        await reader.read()
+
+    options = ClientOptions(base_url=await start_server(handler), timeout=httpx.Timeout(5.0, read=0.05), deadline=2.0)
+    with pytest.raises(ApiTransportError, match="ReadTimeout"):
+        await answered(options)
+
+
 async def test_a_status_line_that_nobody_can_read_is_a_transport_error(answer_with: AnswerWith) -> None:
     for line in (b"HTTP/1.1 20x OK\r\n\r\n", b"HTTP/1.1 200 OK", b"200 OK\r\n\r\n"):
         async with Api(await answer_with(line)) as api:

@@ -2,6 +2,8 @@
 # mypy: disable-error-code="empty-body"
 
 import asyncio
+import contextlib
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
@@ -141,3 +143,28 @@ async def test_a_connection_without_anything_unasked_is_kept(start_server: Start
         async with Api(await start_server(server.handle)) as api:
             assert [(await api.post_item(number)).unwrap() for number in range(3)] == [0, 1, 2]
         assert server.posts == [(0, 1), (1, 1), (2, 1)]
+
+
+@pytest.mark.parametrize("unasked", [b"", *UNASKED.values()], ids=["nothing", *UNASKED])
+async def test_the_same_holds_under_tls(certificate: tuple[str, str], unasked: bytes) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    server = Server(created(0))
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            await server.handle(reader, writer)
+        writer.close()
+
+    async with await asyncio.start_server(handle, "127.0.0.1", 0, ssl=context) as listening:
+        url = f"https://localhost:{listening.sockets[0].getsockname()[1]}"
+        verify = ssl.create_default_context(cafile=certificate[0])
+        async with Api(ClientOptions(base_url=url, verify=verify)) as api:
+            assert (await api.post_item(0)).unwrap() == 0
+            assert server.writer is not None
+            server.writer.write(unasked)
+            if unasked:
+                await shifted(api, server)
+            else:
+                assert (await api.post_item(1)).unwrap() == 1
+                assert server.posts == [(0, 1), (1, 1)]
