@@ -186,7 +186,7 @@ class Tally(BaseModel):
 
 
 class BatchProgress(BaseModel):
-    """Custom status of a batch's orchestration.
+    """How far a batch is; the custom status of its orchestration.
 
     Attributes:
         round: Number of the round under way or last finished, from 1.

@@ -1,12 +1,15 @@
 """The OpenAPI document describes the app as it is: schemathesis calls it with what is allowed and what is not."""
 
 import json
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 from schemathesis.checks import (
     content_type_conformance,
     not_a_server_error,
@@ -17,6 +20,8 @@ from schemathesis.checks import (
 
 from devhost.testing import RunningHost
 from shared.operations.openapi import document
+from shared.operations.problems import RequestError
+from shared.operations.requests import MAX_IDEMPOTENCY_KEY_LENGTH, read_operation_id
 
 SCHEMA = schemathesis.openapi.from_dict(document("/api"))
 CHECKS = [
@@ -43,6 +48,78 @@ def test_the_document_is_served_with_the_route_prefix_of_the_host(app: httpx.Cli
 
 def test_the_document_is_valid_openapi() -> None:
     SCHEMA.validate()
+
+
+def parts(of: Any) -> Iterator[dict[str, Any]]:
+    """All objects of the document."""
+    if isinstance(of, dict):
+        yield of
+    for part in of.values() if isinstance(of, dict) else of if isinstance(of, list) else ():
+        yield from parts(part)
+
+
+def test_what_is_told_to_callers_is_no_docstring() -> None:
+    told = [part["description"] for part in parts(document("/api")) if isinstance(part.get("description"), str)]
+    assert len(told) > 50
+    assert [text for text in told if re.search(r"^\s*\w+:$|\bNone\b|model_extra", text, re.MULTILINE)] == []
+
+
+def test_what_need_not_be_there_is_optional_and_never_null() -> None:
+    schemas = document("/api")["components"]["schemas"]
+    answered = [schema for name, schema in schemas.items() if name != "NewBusiness"]
+    assert [part for part in parts(answered) if "default" in part or part.get("type") == "null"] == []
+    assert [part for part in parts(schemas) if part.get("default", 0) is None] == []
+    optional = {
+        name: {*schema["properties"]} - {*schema["required"]} for name, schema in schemas.items() if name in SAYING
+    }
+    assert {name: members & optional[name] for name, members in SAYING.items()} == SAYING
+    assert {*schemas["Operation"]["required"]} == {"id", "state", "attempt"}
+    assert {*schemas["Tally"]["required"]} == {*schemas["Tally"]["properties"]}
+
+
+SAYING = {
+    "Operation": {"may_be_stored", "cancelling", "skipped", "skipped_total", "outcome", "batch", "next_attempt_at"},
+    "BatchProgress": {"cancelling", "reason", "section", "next_round_at"},
+    "Posted": {"warning", "truncated", "id", "business"},
+    "Rejected": {"may_be_stored", "truncated", "problem", "excerpt"},
+    "ItemPosted": {"warning", "id"},
+    "ItemPending": {"may_be_stored"},
+    "Refusal": {"errors", "errors_total"},
+}
+"""Members that are there only if they say something."""
+
+
+@pytest.mark.parametrize("union", ["Outcome", "ItemOutcome"])
+def test_one_member_tells_the_variants_of_an_outcome_apart(union: str) -> None:
+    schemas = document("/api")["components"]["schemas"]
+    mapping = schemas[union]["discriminator"]["mapping"]
+    assert {*mapping.values()} == {variant["$ref"] for variant in schemas[union]["oneOf"]}
+    for value, reference in mapping.items():
+        variant = schemas[reference.rsplit("/", 1)[1]]
+        assert (variant["properties"]["outcome"]["const"], "outcome" in variant["required"]) == (value, True)
+
+
+LONGEST = "k" * MAX_IDEMPOTENCY_KEY_LENGTH
+
+
+@given(
+    st.text(st.sampled_from('"ab !~é\x7f\t'), max_size=6) | st.sampled_from([LONGEST, f"{LONGEST}k", f'"{LONGEST}"'])
+)
+@example('"')
+@example('""')
+@example(f'"{LONGEST}k"')
+@example(f'"{LONGEST[1:]}')
+@example(f'"{LONGEST}')
+@example(f"{LONGEST[1:]} k")
+def test_the_key_that_the_document_describes_is_what_the_app_takes(key: str) -> None:
+    key = key.strip()  # as HTTP does with a header
+    parameters = document("/api")["paths"]["/businesses"]["post"]["parameters"]
+    (pattern,) = [one["schema"]["pattern"] for one in parameters if one["name"] == "Idempotency-Key"]
+    try:
+        taken = bool(read_operation_id(key))
+    except RequestError:
+        taken = False
+    assert (re.search(pattern, key) is not None) == taken
 
 
 @schemathesis.serializer("application/x-ndjson", "text/csv")

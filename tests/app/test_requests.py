@@ -81,7 +81,7 @@ def batch_refusal_of(body: bytes, headers: dict[str, str] = JSON, *, skip_invali
 
 
 def errors_of(refusal: RequestError) -> list[dict[str, Any]]:
-    errors: list[dict[str, Any]] = refusal.problem.model_dump()["errors"]
+    errors: list[dict[str, Any]] = refusal.problem.model_dump(exclude_none=True)["errors"]
     return errors
 
 
