@@ -50,7 +50,6 @@ _WARNING = _flag("warning", "Only what the API took with an answer that could no
 _IN_DOUBT = _flag("may_be_stored", "Only what was not posted, and what the API may have all the same")
 _VALIDATE_ONLY = _flag("validate_only", "Start nothing: tell what a start would take, or refuse")
 _NOT_STORED = _flag("not_stored", "You know that the API has not got the record, though `may_be_stored` is true")
-_ENTITY_TAGS = "^([!-~]([ -~]*[!-~])?)?$"
 _TAGS = {
     "records": "Single records",
     "batches": "Many records in one request",
@@ -198,7 +197,7 @@ def _paths() -> dict[str, Any]:
                 "parameters": [
                     _ID,
                     _WAIT,
-                    {"name": "If-None-Match", "in": "header", "schema": {"type": "string", "pattern": _ENTITY_TAGS}},
+                    {"name": "If-None-Match", "in": "header", "schema": {"type": "string"}},
                 ],
                 "responses": {
                     "200": _answer("The operation", operation, {**_ETAG, **_RETRY_AFTER}),
@@ -297,6 +296,7 @@ def _problems(*statuses: int) -> dict[str, Any]:
     refused = {
         "401": _answer("The function key is missing or wrong"),
         "429": _answer("The host has too many requests under way"),
+        "500": _answer("The app has failed; its log says why"),
     }
     told = {
         str(status): _answer(HTTPStatus(status).phrase, problem, _RETRY_AFTER if status == 503 else None)

@@ -13,7 +13,8 @@ class FieldError(BaseModel):
     Attributes:
         index: Of the record in a batch, from 0; None for a single record.
         line: The physical line on which the record begins, from 1; None if the body has no such.
-        field: Its path in the record, or `(record)` for the record as a whole.
+        field: Its path in the record, or `(record)` for the record as a whole. In a header of CSV, the columns, or
+            `(header)` for all of it.
         detail: What was expected.
     """
 
@@ -33,6 +34,9 @@ class Refusal(ProblemDetails):
         errors_total: How many errors there are, listed or not.
     """
 
+    title: str
+    status: int
+    detail: str
     errors: list[FieldError] | None = None
     errors_total: int | None = None
 

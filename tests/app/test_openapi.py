@@ -19,9 +19,13 @@ from schemathesis.checks import (
 )
 
 from devhost.testing import RunningHost
+from shared.business import BusinessApi
+from shared.business import example as record
+from shared.operations.durable_http import DurableHttpApi
 from shared.operations.openapi import document
 from shared.operations.problems import RequestError
 from shared.operations.requests import MAX_IDEMPOTENCY_KEY_LENGTH, read_operation_id
+from shared.rest import ClientOptions
 
 SCHEMA = schemathesis.openapi.from_dict(document("/api"))
 CHECKS = [
@@ -50,6 +54,37 @@ def test_the_document_is_valid_openapi() -> None:
     SCHEMA.validate()
 
 
+def behind(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    """Let the API and the task hub answer everything with a status."""
+    answering = httpx.MockTransport(lambda _: httpx.Response(status))
+    options = ClientOptions(base_url="https://behind.example", transport=lambda: answering)
+    monkeypatch.setattr("shared.business.business_api", BusinessApi(options))
+    monkeypatch.setattr("shared.functions.answers.durable_http_api", lambda _: DurableHttpApi(options))
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [(method, path) for path, item in document("/api")["paths"].items() for method in item if path != "/openapi.json"],
+)
+def test_every_route_declares_that_it_is_refused_by_the_host_or_that_nothing_answers_behind_the_app(
+    method: str, path: str, app: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    behind(monkeypatch, 503)
+    operation = document("/api")["paths"][path][method]
+    body = [record()] if path.endswith("batch") else record()
+    sent: dict[str, Any] = {"json": body} if "requestBody" in operation else {}
+    assert app.request(method, f"/api{path.format(id='x')}", **sent).status_code == 503
+    assert {"401", "429", "500", "503"} <= {*operation["responses"]}
+
+
+@pytest.mark.parametrize(("status", "told"), [(404, 404), (418, 502), (200, 502)])
+def test_a_look_up_declares_what_becomes_of_the_answer_of_the_api(
+    status: int, told: int, app: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    behind(monkeypatch, status)
+    assert app.get("/api/businesses/b-1").status_code == told  # the fixture `app` looks for it in the document
+
+
 def parts(of: Any) -> Iterator[dict[str, Any]]:
     """All objects of the document."""
     if isinstance(of, dict):
@@ -74,6 +109,7 @@ def test_what_need_not_be_there_is_optional_and_never_null() -> None:
     }
     assert {name: members & optional[name] for name, members in SAYING.items()} == SAYING
     assert {*schemas["Operation"]["required"]} == {"id", "state", "attempt"}
+    assert {*schemas["Refusal"]["required"]} == {"type", "title", "status", "detail"}
     assert {*schemas["Tally"]["required"]} == {*schemas["Tally"]["properties"]}
 
 
