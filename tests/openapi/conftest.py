@@ -23,6 +23,14 @@ SETTINGS = ROOT / "dev/openapi"
 CLIENTS = Path(__file__).parent / "clients"
 
 
+FAULTS: dict[str, dict[str, Any]] = {
+    "refused": REFUSED,
+    "doubtful": {"status": 500, "store": True, "retry_after": 600},
+    "slow": {"delay": 600},  # longer than anybody waits
+}
+"""What becomes of the first try of a record."""
+
+
 def run(*command: str | Path, folder: Path, **environment: str) -> str:
     """What a command says, which must succeed."""
     ended = subprocess.run(
@@ -73,13 +81,12 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str, Sa
 
 @pytest.fixture
 def given(app: tuple[str, str, Sandbox], tmp_path: Path) -> Path:
-    """A file with what a client needs: where the app is, and records of which the API refuses one and defers one."""
+    """A file with what a client needs: where the app is, and records by what becomes of them."""
     url, key, sandbox = app
     new_record = record_maker()
-    records: list[dict[str, Any]] = [new_record() for _ in range(6)]
-    _, refused, _, deferred, *_ = records
-    sandbox.disturb(records={key_of(refused): [REFUSED], key_of(deferred): [{"status": 429, "retry_after": 600}] * 9})
-    records.append(example() | {NATURAL_KEY: []})
+    records = {role: new_record() for role in ("posted", "corrected", "first", "second", *FAULTS)}
+    sandbox.disturb(records={key_of(records[role]): [step] for role, step in FAULTS.items()})
+    records["invalid"] = example() | {NATURAL_KEY: []}
     file = tmp_path / "given.json"
     file.write_text(json.dumps({"url": url, "key": key, "records": records, "field": NATURAL_KEY}))
     return file
