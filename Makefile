@@ -4,6 +4,7 @@ RUN := .venv/bin/python -m
 INSTALLED := .venv/installed
 CHECKS := .venv-checks/installed
 BENCH := .venv-bench
+OPENAPI := .venv-openapi
 # Of `make package`: the version of Python on Azure (3.14 needs a .venv of 3.14), and where durable state is kept there.
 PYTHON_VERSION := 3.13
 DURABLE_BACKEND ?= storage
@@ -22,7 +23,7 @@ run: $(INSTALLED) ## Keep the app up on port 7071, with the sandbox API unless y
 sandbox: $(INSTALLED) ## Keep only the sandbox API up, for the app under `func start`
 	@$(RUN) dev.sandbox
 
-test: $(INSTALLED) ## Run the test suite
+test: $(INSTALLED) $(OPENAPI)/installed ## Run the test suite
 	@$(RUN) pytest -q
 
 adopt: $(INSTALLED) ## Give a copy of this tree another record and API, as the README shows, and try it out
@@ -61,7 +62,7 @@ package: $(INSTALLED) ## Build what is deployed to Azure, dependencies included,
 	@$(RUN) dev.package --python-version $(PYTHON_VERSION) --backend $(DURABLE_BACKEND)
 
 clean: ## Remove everything that these commands made
-	rm -rf .venv .venv-checks .venv-bench .azurite package .devhost .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-checks .venv-bench .venv-openapi .azurite package .devhost .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(INSTALLED): requirements.txt requirements-dev.txt constraints.txt constraints-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 13) and "Python 3.13 is needed, this is " + sys.version)'
@@ -77,4 +78,12 @@ $(CHECKS): infra/requirements-checks.txt infra/constraints-checks.txt
 $(BENCH)/installed: constraints.txt constraints-dev.txt requirements.txt dev/benchmarks/requirements.txt
 	@$(PYTHON) -m venv $(BENCH)
 	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -r dev/benchmarks/requirements.txt
+	@touch $@
+
+# The npm packages are left out where there is no npm: their tests say then that they are skipped.
+$(OPENAPI)/installed: constraints.txt $(wildcard dev/openapi/*.txt dev/openapi/*.json)
+	@$(PYTHON) -m venv $(OPENAPI)
+	@$(OPENAPI)/bin/python -m pip install --quiet --disable-pip-version-check -r dev/openapi/requirements.txt
+	@cp dev/openapi/package.json dev/openapi/package-lock.json $(OPENAPI)
+	@! command -v npm > /dev/null || npm ci --silent --ignore-scripts --no-audit --no-fund --prefix $(OPENAPI)
 	@touch $@

@@ -33,6 +33,15 @@ async def start_site(app: web.Application, port: int = 0) -> tuple[web.AppRunner
     return runner, f"http://{LOOPBACK}:{runner.addresses[0][1]}"
 
 
+async def _end(runner: web.AppRunner) -> None:
+    """End the serving, also of those who have hung up: the runner leaves their handlers behind."""
+    await runner.cleanup()
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for handler in left:
+        handler.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+
+
 @contextlib.contextmanager
 def serve(app: web.Application, port: int = 0) -> Iterator[str]:
     """Serve `app` on a daemon thread with its own event loop while the `with` block runs; yields its base URL.
@@ -48,7 +57,7 @@ def serve(app: web.Application, port: int = 0) -> Iterator[str]:
         try:
             yield url
         finally:
-            asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result()
+            asyncio.run_coroutine_threadsafe(_end(runner), loop).result()
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()

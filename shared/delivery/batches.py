@@ -236,13 +236,15 @@ class Batch(BaseModel):
 
         Args:
             corrections: Records to send instead of others, by index, which the API does not have.
-            not_stored: Whether the caller knows that the API has nothing of what it may have for all that is known.
+            not_stored: Whether the caller knows that the API has nothing of what it may have for all that is known, nor
+                what is corrected of those records that have a warning.
         """
         records, results, revisions = self.lines, self.result_lines, dict(self.revisions)
         counts: Counter[str] = Counter()
         doubts: list[int] = []
         for index, outcome in enumerate(self.outcomes):
-            if isinstance(outcome, ItemPosted):
+            mistaken_for_posted = getattr(outcome, "warning", None) and not_stored and index in corrections
+            if isinstance(outcome, ItemPosted) and not mistaken_for_posted:
                 counts.update(posted=1, warnings=outcome.warning is not None)
                 continue
             if isinstance(outcome, ItemInvalid) and index not in corrections:

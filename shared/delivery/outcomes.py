@@ -15,7 +15,7 @@ class _Outcome(BaseModel):
     """Attributes of all outcomes.
 
     Attributes:
-        truncated: True if more was answered than is kept (`bounds`).
+        truncated: True if the API answered more than is kept; None if not.
     """
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)

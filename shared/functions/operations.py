@@ -61,10 +61,10 @@ async def CancelOperation(req: func.HttpRequest, client: df.DurableOrchestration
 async def RetryOperation(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
     """Deliver again what was not posted: a record, corrected if a body is given, or those of a batch."""
     not_stored = requests.read_flag(req.params, "not_stored")
-    correction = requests.Correction(req.headers, req.get_body())
+    corrections = requests.Corrections(req.headers, req.get_body())
     settings = DeliverySettings.from_environment()
     operations = Operations(durable_client(client))
-    retried = await operations.retry(req.route_params["id"], correction, settings, not_stored=not_stored)
+    retried = await operations.retry(req.route_params["id"], corrections, settings, not_stored=not_stored)
     return operation_response(retried, Links.of(req.url, "businesses/operations/{id}/retry"), 202, located=True)
 
 

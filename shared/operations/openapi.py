@@ -3,17 +3,17 @@
 import json
 from functools import cache
 from http import HTTPStatus
-from typing import Any, get_args
-
-from pydantic.json_schema import models_json_schema
+from typing import Any
 
 from shared.business import Business, NewBusiness, assigned, example
 from shared.delivery.batches import MAX_RECORDS
-from shared.rest import ProblemDetails
 
 from .list_query import DEFAULT_LIMIT, MAX_LIMIT, RECENT
-from .model import Operation, OperationPage, ResultPage, State, Validation
-from .requests import MAX_ERRORS, MAX_IDEMPOTENCY_KEY_LENGTH, MAX_WAIT_SECONDS
+from .model import Operation, OperationPage, ResultPage, Validation
+from .problems import Refusal
+from .requests import IDEMPOTENCY_KEY, MAX_WAIT_SECONDS, Correction
+from .results import COLUMNS, OUTCOMES
+from .schemas import schemas_of
 
 _REF = "#/components/schemas/{model}"
 _RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer", "minimum": 0}, "description": "Seconds"}}
@@ -25,8 +25,8 @@ _PAGE = {"name": "page", "in": "query", "schema": {"type": "integer", "minimum":
 _KEY = {
     "name": "Idempotency-Key",
     "in": "header",
-    "description": "A start repeated under the same key finds the operation of the first one",
-    "schema": {"type": "string", "minLength": 1, "maxLength": MAX_IDEMPOTENCY_KEY_LENGTH, "pattern": "^[!-~]+$"},
+    "description": "A start repeated under the same key, quoted or bare, finds the operation of the first one",
+    "schema": {"type": "string", "pattern": f"^(?:{IDEMPOTENCY_KEY})$"},
 }
 _PREFER = {
     "name": "Prefer",
@@ -51,28 +51,11 @@ _WARNING = _flag("warning", "Only what the API took with an answer that could no
 _IN_DOUBT = _flag("may_be_stored", "Only what was not posted, and what the API may have all the same")
 _VALIDATE_ONLY = _flag("validate_only", "Start nothing: tell what a start would take, or refuse")
 _NOT_STORED = _flag("not_stored", "You know that the API has not got the record, though `may_be_stored` is true")
-
-
-_REFUSAL = {
-    "description": "Why a request is refused; of a body, what is wrong with it by field, and in a batch by index",
-    "allOf": [{"$ref": _REF.format(model="ProblemDetails")}],
-    "properties": {
-        "errors": {
-            "type": "array",
-            "maxItems": MAX_ERRORS,
-            "items": {
-                "type": "object",
-                "properties": {
-                    "index": {"type": "integer", "minimum": 0},
-                    "line": {"type": "integer", "minimum": 1, "description": "Physical line, if the body has such"},
-                    "field": {"type": "string"},
-                    "detail": {"type": "string"},
-                },
-                "required": ["field", "detail"],
-            },
-        },
-        "errors_total": {"type": "integer", "minimum": 1, "description": "How many there are, listed or not"},
-    },
+_TAGS = {
+    "records": "Single records",
+    "batches": "Many records in one request",
+    "operations": "What becomes of records and batches",
+    "description": "The interface itself",
 }
 _EXAMPLE = example()
 
@@ -84,15 +67,15 @@ def document(server_url: str) -> dict[str, Any]:
     Args:
         server_url: What the paths are relative to, such as `/api`.
     """
-    answered = (Business, Operation, OperationPage, ResultPage, Validation, ProblemDetails)
-    _, definitions = models_json_schema(
-        [(NewBusiness, "validation"), *((model, "serialization") for model in answered)], ref_template=_REF
+    schemas = schemas_of(
+        sent=[NewBusiness, Correction],
+        answered=[Business, Operation, OperationPage, ResultPage, Validation, Refusal],
+        ref_template=_REF,
     )
-    schemas = definitions["$defs"]
     schemas["NewBusiness"]["examples"] = [_EXAMPLE]
     schemas["Business"]["examples"] = [{**assigned(), **_EXAMPLE}]
-    schemas["Posted"]["properties"]["business"] = _schema("Business")  # the model has plain JSON there
-    schemas["Refusal"] = _REFUSAL
+    schemas["Posted"]["properties"]["business"] |= _schema("Business")  # the model has plain JSON there
+    del schemas["Record"]
     return {
         "openapi": "3.1.0",
         "info": {
@@ -102,6 +85,7 @@ def document(server_url: str) -> dict[str, Any]:
         },
         "servers": [{"url": server_url}],
         "security": [{"header": []}, {"query": []}],
+        "tags": [{"name": name, "description": description} for name, description in _TAGS.items()],
         "paths": _paths(),
         "components": {
             "schemas": schemas,
@@ -119,7 +103,7 @@ def _paths() -> dict[str, Any]:
     starts = {
         "200": _answer(
             "It has ended in time, but not as posted; or what would be taken, if nothing was to be started",
-            {"application/json": {"schema": {"anyOf": [_schema("Operation"), _schema("Validation")]}}},
+            {"application/json": {"schema": {"oneOf": [_schema("Operation"), _schema("Validation")]}}},
             {**started, **applied},
         ),
         "202": _answer("Started, or found", operation, {**started, **applied}),
@@ -127,17 +111,24 @@ def _paths() -> dict[str, Any]:
     }
     record = {"application/json": {"schema": _schema("NewBusiness")}}
     records = {"type": "array", "items": _schema("NewBusiness"), "minItems": 1, "maxItems": MAX_RECORDS}
-    lines = {"type": "string", "description": "One record a line", "examples": [json.dumps(_EXAMPLE) + "\n"]}
+    corrections = {"type": "array", "items": _schema("Correction"), "minItems": 1, "maxItems": MAX_RECORDS}
+    lines = {
+        "type": "string",
+        "format": "binary",
+        "description": "One record a line",
+        "examples": [json.dumps(_EXAMPLE) + "\n"],
+    }
     rows = {
         "type": "string",
+        "format": "binary",
         "description": "A header row with the names of members, then one record a row (RFC 4180); empty cells are none",
         "examples": [f"{','.join(_EXAMPLE)}\n{','.join(map(str, _EXAMPLE.values()))}\n"],
     }
-    state = {"type": "string", "enum": list(get_args(State.__value__))}
     return {
         "/businesses": {
             "post": {
                 "operationId": "StartPostBusiness",
+                "tags": ["records"],
                 "summary": "Take one record in, and post it until the API has it",
                 "parameters": [_KEY, _PREFER, _VALIDATE_ONLY],
                 "requestBody": {"required": True, "content": record},
@@ -147,6 +138,7 @@ def _paths() -> dict[str, Any]:
         "/businesses/batch": {
             "post": {
                 "operationId": "StartPostBatch",
+                "tags": ["batches"],
                 "summary": f"Take up to {MAX_RECORDS} records in: all, or none if one is invalid",
                 "parameters": [
                     _KEY,
@@ -168,13 +160,14 @@ def _paths() -> dict[str, Any]:
         "/businesses/operations": {
             "get": {
                 "operationId": "FindOperations",
+                "tags": ["operations"],
                 "summary": "The operations that began since a time, the latest first",
                 "parameters": [
                     {
                         "name": "state",
                         "in": "query",
                         "description": "Only operations in one of these states",
-                        "schema": {"type": "array", "items": state, "minItems": 1},
+                        "schema": {"type": "array", "items": _schema("State"), "minItems": 1},
                         "style": "form",
                         "explode": False,
                     },
@@ -201,11 +194,12 @@ def _paths() -> dict[str, Any]:
         "/businesses/operations/{id}": {
             "get": {
                 "operationId": "GetOperation",
+                "tags": ["operations"],
                 "summary": "What has become of a record or a batch so far",
                 "parameters": [
                     _ID,
                     _WAIT,
-                    {"name": "If-None-Match", "in": "header", "schema": {"type": "string", "pattern": "^[!-~]*$"}},
+                    {"name": "If-None-Match", "in": "header", "schema": {"type": "string"}},
                 ],
                 "responses": {
                     "200": _answer("The operation", operation, {**_ETAG, **_RETRY_AFTER}),
@@ -215,6 +209,7 @@ def _paths() -> dict[str, Any]:
             },
             "delete": {
                 "operationId": "EraseOperation",
+                "tags": ["operations"],
                 "summary": "Forget a finished operation, with its record",
                 "parameters": [_ID],
                 "responses": {"204": _answer("Nothing of it is left"), **_problems(404, 409, 503)},
@@ -223,14 +218,43 @@ def _paths() -> dict[str, Any]:
         "/businesses/operations/{id}/results": {
             "get": {
                 "operationId": "GetBatchResults",
+                "tags": ["batches"],
                 "summary": "What has become of each record of a batch, in order",
-                "parameters": [_ID, _WARNING, _IN_DOUBT, _PAGE],
-                "responses": {"200": _answer("A page", _content("ResultPage")), **_problems(400, 404, 503)},
+                "parameters": [
+                    _ID,
+                    {
+                        "name": "outcome",
+                        "in": "query",
+                        "description": "Only records with one of these",
+                        "schema": {
+                            "type": "array",
+                            "items": {"type": "string", "enum": list(OUTCOMES)},
+                            "minItems": 1,
+                        },
+                        "style": "form",
+                        "explode": False,
+                    },
+                    _WARNING,
+                    _IN_DOUBT,
+                    _PAGE,
+                ],
+                "responses": {
+                    "200": _answer(
+                        "A page of JSON, or all of it as one result a line or a row, as `Accept` says",
+                        {
+                            **_content("ResultPage"),
+                            "application/x-ndjson": {"schema": {"type": "string"}},
+                            "text/csv": {"schema": {"type": "string", "examples": [f"{','.join(COLUMNS)}\r\n"]}},
+                        },
+                    ),
+                    **_problems(400, 404, 503),
+                },
             }
         },
         "/businesses/operations/{id}/cancel": {
             "post": {
                 "operationId": "CancelOperation",
+                "tags": ["operations"],
                 "summary": "Ask that nothing more be sent",
                 "parameters": [_ID],
                 "responses": {
@@ -242,9 +266,14 @@ def _paths() -> dict[str, Any]:
         "/businesses/operations/{id}/retry": {
             "post": {
                 "operationId": "RetryOperation",
-                "summary": "Deliver a record again that was not posted, corrected if a body is given",
+                "tags": ["operations"],
+                "summary": "Deliver again what was not posted, corrected as far as a body says so",
                 "parameters": [_ID, _NOT_STORED],
-                "requestBody": {"required": False, "content": record},
+                "requestBody": {
+                    "description": "A record in place of a single one; or those in place of some of a batch",
+                    "required": False,
+                    "content": {"application/json": {"schema": {"oneOf": [_schema("NewBusiness"), corrections]}}},
+                },
                 "responses": {
                     "202": _answer("Started again", operation, started),
                     **_problems(400, 404, 409, 411, 413, 415, 503),
@@ -254,6 +283,7 @@ def _paths() -> dict[str, Any]:
         "/businesses/{id}": {
             "get": {
                 "operationId": "GetBusiness",
+                "tags": ["records"],
                 "summary": "A record as the API has it",
                 "parameters": [_ID],
                 "responses": {"200": _answer("The record", _content("Business")), **_problems(404, 502, 503)},
@@ -262,9 +292,11 @@ def _paths() -> dict[str, Any]:
         "/openapi.json": {
             "get": {
                 "operationId": "GetOpenApi",
+                "tags": ["description"],
                 "summary": "This document",
                 "responses": {
                     "200": _answer("The document", {"application/json": {"schema": {"type": "object"}}}),
+                    **_problems(),
                 },
             }
         },
@@ -292,9 +324,15 @@ def _answer(
 
 
 def _problems(*statuses: int) -> dict[str, Any]:
+    """The refusals of the host, which has no body for them, and those of the app."""
     problem = _content("Refusal", "application/problem+json")
-    headers = {503: _RETRY_AFTER}
-    refused = {"401": _answer("The function key is missing or wrong")}  # said by the host, not by the app
-    return refused | {
-        str(status): _answer(HTTPStatus(status).phrase, problem, headers.get(status)) for status in statuses
+    refused = {
+        "401": _answer("The function key is missing or wrong"),
+        "429": _answer("The host has too many requests under way"),
+        "500": _answer("The app has failed; its log says why"),
     }
+    told = {
+        str(status): _answer(HTTPStatus(status).phrase, problem, _RETRY_AFTER if status == 503 else None)
+        for status in statuses
+    }
+    return dict(sorted((refused | told).items()))

@@ -1,8 +1,44 @@
 """Every error that a caller can get, as one RFC 9457 problem that says what was expected and what came."""
 
+from pydantic import BaseModel, ConfigDict
+
 from shared.access_tokens import TokenError
 from shared.rest import ApiError, ProblemDetails
 from shared.settings import SettingsError
+
+
+class FieldError(BaseModel):
+    """What is wrong with a field of a record.
+
+    Attributes:
+        index: Of the record in a batch, from 0; None for a single record.
+        line: The physical line on which the record begins, from 1; None if the body has no such.
+        field: Its path in the record, or `(record)` for the record as a whole. In a header of CSV, the columns, or
+            `(header)` for all of it.
+        detail: What was expected.
+    """
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+    index: int | None = None
+    line: int | None = None
+    field: str
+    detail: str
+
+
+class Refusal(ProblemDetails):
+    """Why a request is refused, as RFC 9457 describes it.
+
+    Attributes:
+        errors: The first hundred errors of a body that is not valid; None if something else is wrong.
+        errors_total: How many errors there are, listed or not.
+    """
+
+    title: str
+    status: int
+    detail: str
+    errors: list[FieldError] | None = None
+    errors_total: int | None = None
 
 
 class RequestError(Exception):
@@ -19,7 +55,7 @@ class RequestError(Exception):
     ) -> None:
         super().__init__(detail)
         self.status = status
-        self.problem = ProblemDetails.model_validate({"status": status, "title": title, "detail": detail, **extensions})
+        self.problem = Refusal.model_validate({"status": status, "title": title, "detail": detail, **extensions})
         self.retry_after = retry_after
 
 

@@ -31,6 +31,14 @@ MAX_UNKNOWN_MEMBERS = 100
 MAX_IDEMPOTENCY_KEY_LENGTH = 255
 MAX_WAIT_SECONDS = 60.0
 
+_LONGEST = MAX_IDEMPOTENCY_KEY_LENGTH
+IDEMPOTENCY_KEY = (
+    rf'"[ -~]{{1,{_LONGEST}}}"'  # quoted; else bare, with a quote at no end, at the end, at the beginning
+    rf'|[!#-~](?:[ -~]{{0,{_LONGEST - 2}}}[!-~])?|"(?:[ -~]{{0,{_LONGEST - 2}}}[!#-~])?'
+)
+"""Pattern of the header `Idempotency-Key`: printable ASCII, quoted as the IETF draft wants it or bare."""
+
+_KEY = re.compile(IDEMPOTENCY_KEY)
 _WAIT = re.compile(r"[0-9]{1,9}")
 _ENTITY_TAGS = re.compile(r'"[^"]*"')
 _FIELD_LENGTH = 100
@@ -73,7 +81,7 @@ def read_business[M: BaseModel = NewBusiness](
     raise RequestError(400, "Invalid record", detail, errors=record.first, errors_total=record.total)
 
 
-class _CorrectedItem(BaseModel):
+class Correction(BaseModel):
     """A record of a batch, to be sent in place of another."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
@@ -83,7 +91,7 @@ class _CorrectedItem(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Correction:
+class Corrections:
     """What a caller sends with a retry: nothing, or what is to be sent instead; read when it is known what is retried.
 
     Attributes:
@@ -113,11 +121,11 @@ class Correction:
         """
         if not has_body(self.headers, self.body):
             return {}
-        corrections = read_batch(self.headers, self.body, model=_CorrectedItem)
+        corrections = read_batch(self.headers, self.body, model=Correction)
         corrected: dict[int, NewBusiness] = {}
         errors = []
         for number, one in enumerate(corrections):
-            if not isinstance(one, _CorrectedItem):
+            if not isinstance(one, Correction):
                 continue
             if one.index >= total:
                 errors.append({"index": number, **_bounded("index", f"expected 0 to {total - 1}, got {one.index}")})
@@ -197,14 +205,14 @@ def read_operation_id(idempotency_key: str | None) -> str:
     if idempotency_key is None:
         return uuid.uuid4().hex
     key = idempotency_key.strip()
-    if len(key) >= 2 and key[0] == key[-1] == '"':
-        key = key[1:-1]
-    if not key or len(key) > MAX_IDEMPOTENCY_KEY_LENGTH or not key.isascii() or not key.isprintable():
+    if not _KEY.fullmatch(key):
         raise RequestError(
             400,
             "Invalid Idempotency-Key",
             f"expected 1 to {MAX_IDEMPOTENCY_KEY_LENGTH} printable ASCII characters in the header Idempotency-Key",
         )
+    if len(key) >= 2 and key[0] == key[-1] == '"':
+        key = key[1:-1]
     return hashlib.sha256(f"Idempotency-Key:{key}".encode()).hexdigest()[:32]
 
 

@@ -15,7 +15,7 @@ from shared.settings import BatchSettings, DeliverySettings
 
 from .model import Operation
 from .problems import RequestError
-from .requests import MAX_ERRORS, Correction
+from .requests import MAX_ERRORS, Corrections
 from .status import (
     BATCH,
     CANCEL,
@@ -133,13 +133,13 @@ class Operations:
             await asyncio.sleep(_WAIT_STEP_SECONDS)
 
     async def retry(
-        self, operation_id: str, correction: Correction, settings: DeliverySettings, *, not_stored: bool = False
+        self, operation_id: str, corrections: Corrections, settings: DeliverySettings, *, not_stored: bool = False
     ) -> Operation:
         """Deliver again what was not posted. The operation keeps its id.
 
         Args:
             operation_id: Of the operation.
-            correction: What to send instead.
+            corrections: What to send instead.
             settings: By which what is corrected is sent, and a batch.
             not_stored: The caller knows that the API has not got what may be stored for all that the operation knows.
 
@@ -150,7 +150,7 @@ class Operations:
         """
         status = await self._get(operation_id, **_WHOLE)
         if status.name == BATCH:
-            return await self._retry_batch(status, correction, settings, not_stored=not_stored)
+            return await self._retry_batch(status, corrections, settings, not_stored=not_stored)
         operation = describe(status)
         mistaken_for_posted = operation.warned and not_stored
         if not operation.finished or (operation.state == "posted" and not mistaken_for_posted):
@@ -164,7 +164,7 @@ class Operations:
         if (progress := progress_of(status)) is not None:
             delivery = delivery.model_copy(update={"revision": max(delivery.revision, progress.revision)})
         may_be_stored = (operation.may_be_stored or delivery.may_be_stored) and not not_stored
-        business = correction.record()
+        business = corrections.record()
         corrected = None if business is None else Delivery.of(business, settings)
         if corrected is not None and delivery.is_corrected_by(corrected):
             if may_be_stored:
@@ -182,24 +182,23 @@ class Operations:
         return await self._restart(status, delivery)
 
     async def _retry_batch(
-        self, status: OrchestrationStatus, correction: Correction, settings: DeliverySettings, *, not_stored: bool
+        self, status: OrchestrationStatus, corrections: Corrections, settings: DeliverySettings, *, not_stored: bool
     ) -> Operation:
         operation = describe(status)
         if not operation.finished:
             raise RequestError(409, "Conflict", f"only a batch that has ended is retried: {operation.state}")
         batch = batch_of(status)
-        corrections = correction.records(batch.total)
-        known = batch.outcomes
+        corrected, known = corrections.records(batch.total), batch.outcomes
         errors: list[dict[str, Any]] = []
-        for index in sorted(corrections):
-            if known[index].outcome == "posted":
+        for index in sorted(corrected):
+            if known[index].outcome == "posted" and not (getattr(known[index], "warning", None) and not_stored):
                 errors.append({"index": index, "field": "index", "detail": "the API has this record"})
             elif outcomes.may_be_stored(known[index]) and not not_stored:
                 errors.append({"index": index, "field": "index", "detail": _MAY_BE_STORED})
         if errors:
-            detail = f"{len(errors)} of {len(corrections)} records cannot be corrected, nothing was started"
+            detail = f"{len(errors)} of {len(corrected)} records cannot be corrected, nothing was started"
             raise RequestError(409, "Conflict", detail, errors=errors[:MAX_ERRORS], errors_total=len(errors))
-        again = batch.again(corrections, not_stored=not_stored).model_copy(update={"settings": settings})
+        again = batch.again(corrected, not_stored=not_stored).model_copy(update={"settings": settings})
         if again.counts.posted + again.counts.invalid == again.total:
             raise RequestError(409, "Conflict", "nothing is left to be sent: every valid record is posted")
         return await self._restart(status, _with_room(again))

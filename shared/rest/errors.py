@@ -32,9 +32,10 @@ _RETRYABLE_CLIENT_ERRORS = frozenset(
 
 
 class ProblemDetails(BaseModel):
-    """A problem as RFC 9457 describes it; extension members are in `model_extra`.
+    """A problem as RFC 9457 describes it.
 
     Attributes:
+        model_extra: The extension members.
         type: URI of the problem type.
         title: What kind of problem this is, the same for each occurrence.
         status: HTTP status.

@@ -13,6 +13,7 @@ from dev.stand_in import STAND_IN
 from devhost.testing import RunningHost
 from shared.business import Answers, BusinessApi, business_api
 from shared.pacing import Pacer
+from tests.described import declared
 from tests.sandboxed import NewRecord, Sandbox, record_maker
 
 
@@ -68,6 +69,13 @@ def app(host: RunningHost) -> Iterator[httpx.Client]:
     """An HTTP client of the app."""
     with httpx.Client(base_url=host.url, timeout=30) as client:
         yield client
+
+
+@pytest.fixture(autouse=True)
+def only_declared_statuses(request: pytest.FixtureRequest) -> None:
+    """Whatever a test asks the app, the answer has a status that the OpenAPI document declares."""
+    if "app" in request.fixturenames:
+        request.getfixturevalue("app").event_hooks = {"response": [declared]}
 
 
 @pytest.fixture(scope="session")

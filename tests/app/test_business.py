@@ -22,7 +22,7 @@ from shared.delivery.results import write_line
 from shared.delivery.rounds import Round
 from shared.operations.list_query import ListQuery
 from shared.operations.listing import list_operations
-from shared.operations.requests import Correction
+from shared.operations.requests import Corrections
 from shared.operations.resource import Operations
 from shared.rest import ClientOptions, ProblemDetails
 from shared.settings import DeliverySettings
@@ -142,11 +142,11 @@ async def test_they_are_shown_listed_and_told_record_by_record(hub: TaskHub) -> 
     assert [one.outcome for one in await operations.outcomes("batch")] == ["pending", "rejected"]
 
 
-def sent_with_retry(record: Record | None) -> Correction:
+def sent_with_retry(record: Record | None) -> Corrections:
     """What a caller sends with a retry."""
     if record is None:
-        return Correction({}, b"")
-    return Correction({"Content-Type": "application/json"}, json.dumps(record).encode())
+        return Corrections({}, b"")
+    return Corrections({"Content-Type": "application/json"}, json.dumps(record).encode())
 
 
 async def test_they_are_cancelled(hub: TaskHub) -> None:

@@ -18,7 +18,7 @@ from shared.delivery.rounds import Round
 from shared.operations.list_query import ListQuery
 from shared.operations.listing import list_operations
 from shared.operations.problems import RequestError
-from shared.operations.requests import Correction
+from shared.operations.requests import Corrections
 from shared.operations.resource import Operations
 from shared.operations.status import input_of
 from shared.settings import DeliverySettings
@@ -37,12 +37,12 @@ DEFERRED = {
 
 
 SETTINGS = DeliverySettings()
-NOTHING = Correction({}, b"")
+NOTHING = Corrections({}, b"")
 
 
-def body(content: Any) -> Correction:
+def body(content: Any) -> Corrections:
     """What a caller sends with a retry."""
-    return Correction({"Content-Type": "application/json"}, json.dumps(content).encode())
+    return Corrections({"Content-Type": "application/json"}, json.dumps(content).encode())
 
 
 CORRECTED = body(example(2))
@@ -219,7 +219,7 @@ async def test_a_corrected_record_is_sent_only_if_the_first_is_certainly_not_sto
     ],
 )
 async def test_the_same_record_is_sent_again_under_its_key_and_with_its_doubt(
-    corrected: Correction, hub: TaskHub, not_stored: bool, may_be_stored: bool
+    corrected: Corrections, hub: TaskHub, not_stored: bool, may_be_stored: bool
 ) -> None:
     before = replace(hub.instances["abc"])
     retried = await Operations(hub).retry("abc", corrected, SETTINGS, not_stored=not_stored)
@@ -517,6 +517,17 @@ async def test_a_posted_record_is_not_corrected() -> None:
         await Operations(hub_with(FOUR, MIXED)).retry("abc", body([{"index": 0, "record": example(9)}]), SETTINGS)
     (error,) = raised.value.problem.model_dump()["errors"]
     assert (raised.value.status, error["detail"]) == (409, "the API has this record")
+
+
+async def test_what_a_gateway_seems_to_have_taken_of_a_batch_is_corrected_if_the_caller_knows_better() -> None:
+    line = '{"outcome":"posted","warning":"200: expected JSON"}'
+    hub = hub_with(FOUR, Report(settled=(0, 1), results=f"{line}\n{line}", counts=Counts(posted=2, warnings=2)))
+    again = body([{"index": 1, "record": example(2)}])
+    with pytest.raises(RequestError, match="cannot be corrected"):
+        await Operations(hub).retry("abc", again, SETTINGS)
+    await Operations(hub).retry("abc", again, SETTINGS, not_stored=True)
+    sent = started_again(hub)
+    assert (set(sent), sent[1]) == ({1, 2, 3}, ("abc-1.1", example(2), False))
 
 
 async def test_a_batch_that_runs_is_not_retried() -> None:

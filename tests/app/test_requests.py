@@ -20,7 +20,7 @@ from shared.operations.requests import (
     MAX_BODY_BYTES,
     MAX_ERRORS,
     MAX_UNKNOWN_MEMBERS,
-    Correction,
+    Corrections,
     is_known,
     read_batch,
     read_business,
@@ -81,7 +81,7 @@ def batch_refusal_of(body: bytes, headers: dict[str, str] = JSON, *, skip_invali
 
 
 def errors_of(refusal: RequestError) -> list[dict[str, Any]]:
-    errors: list[dict[str, Any]] = refusal.problem.model_dump()["errors"]
+    errors: list[dict[str, Any]] = refusal.problem.model_dump(exclude_none=True)["errors"]
     return errors
 
 
@@ -404,23 +404,23 @@ def test_a_batch_without_a_valid_record_is_refused_even_if_invalid_ones_are_skip
 
 
 def test_a_correction_is_read_as_a_record_is() -> None:
-    assert Correction(JSON, json.dumps(example(8)).encode()).record() == business(8)
+    assert Corrections(JSON, json.dumps(example(8)).encode()).record() == business(8)
     twice = json.dumps(example(8))[:-1] + f', "{NATURAL_KEY}": 1}}'
     with pytest.raises(RequestError, match=NATURAL_KEY):
-        Correction(JSON, twice.encode()).record()
+        Corrections(JSON, twice.encode()).record()
     with pytest.raises(RequestError, match="1 of 1 records"):
-        Correction(JSON, f'[{{"index": 0, "record": {twice}}}]'.encode()).records(1)
+        Corrections(JSON, f'[{{"index": 0, "record": {twice}}}]'.encode()).records(1)
 
 
 @pytest.mark.parametrize("headers", [{}, {"Content-Length": "0"}, {"Content-Length": "0", **JSON}])
 def test_without_a_body_nothing_is_corrected(headers: dict[str, str]) -> None:
-    assert Correction(headers, b"").record() is None
-    assert Correction(headers, b"").records(1) == {}
+    assert Corrections(headers, b"").record() is None
+    assert Corrections(headers, b"").records(1) == {}
 
 
 @pytest.mark.parametrize("sign", [{"Content-Type": "application/json"}, {"Transfer-Encoding": "chunked"}])
 def test_a_correction_that_was_lost_on_its_way_is_not_taken_for_none(sign: dict[str, str]) -> None:
-    lost = Correction(sign, b"")
+    lost = Corrections(sign, b"")
     for read in (lost.record, lambda: lost.records(1)):
         with pytest.raises(RequestError) as raised:
             read()

@@ -15,6 +15,7 @@ from dev.processes import CommandHost, HostStartError, no_settings
 from dev.sandbox.api import app_environment, create_app
 from dev.sandbox.serving import serve
 from dev.stand_in import STAND_IN
+from tests.described import declared
 from tests.sandboxed import NewRecord, Sandbox, record_maker
 
 APP = Path(__file__).parents[2]
@@ -133,6 +134,7 @@ def started_host(
 def app(started_host: CommandHost | None) -> Iterator[Caller]:
     """A caller of the app."""
     caller = Caller(URL if started_host is None else started_host.url, KEY)
+    caller.http.event_hooks = {"response": [declared]}
     try:
         caller.http.get("/api/openapi.json").raise_for_status()
     except (httpx.HTTPError, httpx.InvalidURL) as error:

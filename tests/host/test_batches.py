@@ -61,6 +61,49 @@ def csv_of(records: list[Record]) -> str:
     return written.getvalue()
 
 
+def test_a_batch_is_retried_until_every_record_is_posted_some_of_them_corrected(
+    app: Caller, sandbox: Sandbox, new_record: NewRecord
+) -> None:
+    records = [new_record() for _ in range(30)]
+    sandbox.disturb(records={key_of(records[3]): [REFUSED | {"always": True}], key_of(records[20]): [REFUSED]})
+    before = sandbox.stats()
+    operation_id = app.start_batch(records)
+    assert app.end(operation_id)["batch"]["tally"]["rejected"] == 2
+    corrections = [{"index": 3, "record": new_record()}]
+    operation = f"/api/businesses/operations/{operation_id}"
+    retried = app.http.post(f"{operation}/retry", json=corrections)
+    assert (retried.status_code, retried.json()["id"], retried.headers["Location"]) == (202, operation_id, operation)
+    ended = app.end(operation_id)
+    assert (ended["state"], ended["batch"]["tally"]["posted"]) == ("completed", 30)
+    assert sandbox.stats()["stored"] - before["stored"] == 30
+    ids = [item["result"]["id"] for item in app.results(operation_id)]
+    stored = app.http.get(f"/api/businesses/{ids[3]}").json()
+    assert stored.items() >= corrections[0]["record"].items()
+    assert app.http.post(f"{operation}/retry").status_code == 409
+
+
+def test_results_are_told_by_outcome_and_all_at_once_as_lines_or_csv(
+    app: Caller, sandbox: Sandbox, new_record: NewRecord
+) -> None:
+    records = [new_record() for _ in range(120)]
+    sandbox.disturb(records={key_of(records[n]): [REFUSED] for n in (3, 110)})
+    app.end(operation_id := app.start_batch(records))
+    results = f"/api/businesses/operations/{operation_id}/results"
+    found = app.http.get(results, params={"outcome": "rejected,gave_up"}).json()
+    assert [item["index"] for item in found["results"]] == [3, 110]
+    lines = app.http.get(results, headers={"Accept": "application/x-ndjson"})
+    assert lines.headers["Content-Type"].startswith("application/x-ndjson")
+    told = [json.loads(line) for line in lines.text.splitlines()]
+    assert told == app.results(operation_id) + app.results(operation_id, 2)
+    rows = app.http.get(results, params={"outcome": "rejected"}, headers={"Accept": "text/csv"})
+    assert rows.headers["Content-Type"].startswith("text/csv")
+    assert [(row["index"], row["status"]) for row in csv.DictReader(io.StringIO(rows.text))] == [
+        ("3", "422"),
+        ("110", "422"),
+    ]
+    assert app.http.get(results, params={"outcome": "lost"}).status_code == 400
+
+
 @of_rows
 def test_rows_of_csv_are_a_batch_too_with_the_same_records_as_json(app: Caller, new_record: NewRecord) -> None:
     records = [new_record() for _ in range(3)]
