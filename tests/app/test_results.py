@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from shared.delivery.outcomes import Cancelled, Deferred, GaveUp, Rejected
-from shared.delivery.results import ItemInvalid, ItemPending, ItemPosted
+from shared.delivery.results import ItemInvalid, ItemOutcome, ItemPending, ItemPosted
 from shared.operations.problems import RequestError
 from shared.operations.results import COLUMNS, OUTCOMES, ResultQuery
 from shared.rest import ProblemDetails
 
-OUTCOMES_OF_ALL_KINDS = [
+OUTCOMES_OF_ALL_KINDS: list[ItemOutcome] = [
     ItemPosted(id="7"),
     ItemPosted(id="8", warning="200: expected JSON"),
     ItemPending(),
@@ -59,7 +59,7 @@ def test_an_outcome_that_is_none_is_refused_with_those_that_are(outcome: str) ->
 
 
 def test_pages_have_a_hundred_results_and_one_beyond_the_last_is_a_404() -> None:
-    outcomes = [ItemPosted()] * 201
+    outcomes: list[ItemOutcome] = [ItemPosted()] * 201
     assert [one.index for one in query(page="3").page_of(outcomes).results] == [200]
     with pytest.raises(RequestError, match="expected 1 to 3") as raised:
         query(page="4").page_of(outcomes)

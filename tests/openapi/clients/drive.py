@@ -22,6 +22,7 @@ from business_client.api.records import get_business, start_post_business
 from business_client.models import (
     Business,
     Cancelled,
+    Correction,
     Deferred,
     ItemPosted,
     NewBusiness,
@@ -130,6 +131,9 @@ results = get_batch_results.sync(batch.id, client=app)
 assert isinstance(results, ResultPage)
 assert [one.result.outcome for one in results.results] == ["posted", "invalid"]
 assert isinstance(results.results[0].result, ItemPosted)
+mended = retry_operation.sync(batch.id, client=app, body=[Correction(index=1, record=records["corrected"])])
+assert isinstance(mended, Operation)
+assert (mended.id, mended.state) == (batch.id, State.PENDING)
 assert isinstance(start_post_batch.sync(client=app, body=lines(records["second"])), Operation)
 
 # dry runs

@@ -125,7 +125,13 @@ assert.deepEqual([batch.batch?.tally.posted, batch.batch?.tally.invalid], [1, 1]
 const skipped: Schemas["Skipped"][] | undefined = batch.skipped;
 assert.equal(skipped?.[0]?.index, 1);
 const results = got(await app.GET("/businesses/operations/{id}/results", { params: path(batch.id) }));
+assert(typeof results !== "string"); // lines and CSV are
 assert.deepEqual(results.results.map((one) => one.result.outcome), ["posted", "invalid"]);
+const corrections: Schemas["Correction"][] = [{ index: 1, record: corrected }];
+const mended = started(
+  await app.POST("/businesses/operations/{id}/retry", { params: path(batch.id), body: corrections }),
+);
+assert.deepEqual([mended.id, mended.state], [batch.id, "pending"]);
 started(await app.POST("/businesses/batch", text("application/x-ndjson", JSON.stringify(second))));
 
 // dry runs
