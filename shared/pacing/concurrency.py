@@ -6,11 +6,14 @@ FIRST = 2
 CALLS_A_STEP = 10
 """Calls that are measured before one more is allowed."""
 
+SLOW = 0.5
+"""Seconds after which one call for each that may be under way is enough, and the next step is larger."""
+
 QUICK = 0.02
 """Seconds: calls that take less are quick enough, however many are under way."""
 
 _WORTHWHILE = 1.1
-_ROOM = 1.3
+_ROOM = 1.2
 _BETWEEN_TRIALS = 10.0
 _TRIAL_CALLS = 20
 
@@ -66,8 +69,16 @@ class Concurrency:
             return
         self._latencies += now - began
         self._measured += 1
-        if self._measured >= (CALLS_A_STEP if self._growing else max(_TRIAL_CALLS, self._limit)):
+        if self._growing:
+            enough = self._measured >= (self._limit if self._is_slow(now) else CALLS_A_STEP)
+        else:
+            enough = self._measured >= max(_TRIAL_CALLS, self._limit)
+        if enough:
             self._conclude(now)
+
+    def _is_slow(self, now: float) -> bool:
+        """Whether calls take so long that measuring ten of them would take too long."""
+        return now - self._round_began >= SLOW
 
     def _conclude(self, now: float) -> None:
         latency = max(self._latencies / self._measured, 1e-9)
@@ -86,18 +97,20 @@ class Concurrency:
     def _grow(self, speed: float, latency: float, now: float) -> None:
         limit = self._limit
         self._speeds[limit] = speed
-        half = self._speeds.get(limit // 2, 0.0)
-        recent = max(speed, self._speeds.get(limit - 1, 0.0))
+        levels = list(self._speeds)  # in the order in which they were reached
+        recent = max(self._speeds[level] for level in levels[-2:])
+        half = max((self._speeds[level] for level in levels if level <= limit // 2), default=0.0)
         if latency > QUICK and limit >= 2 * FIRST and recent < _WORTHWHILE * half:
             self._limit = max(FIRST, limit * 3 // 4)
             self._growing = False
         elif limit == self._maximum:
             self._growing = False
         else:
-            self._limit = min(self._maximum, limit + max(1, limit // 20))
+            step = limit // 2 if self._is_slow(now) else limit // 20
+            self._limit = min(self._maximum, limit + max(1, step))
         if not self._growing:
             self._speeds.clear()
-            self._trial_due = now + _BETWEEN_TRIALS
+            self._trial_due = now + max(_BETWEEN_TRIALS, 40 * latency)
 
     def _end_trial(self, speed: float, now: float) -> None:
         limit = self._half_of or self._limit

@@ -28,8 +28,8 @@ PROBE = 4.0
 PATIENT_AFTER = 300.0
 """Seconds of an outage after which the time between probes doubles with each."""
 
-EARLY = 5.0
-"""Seconds after a pause before which no limit on the rate can refuse again, unless it has changed."""
+EARLY = 8.0
+"""Seconds after a pause within which a limit on the rate, once measured, does not refuse again unless it changes."""
 
 _EARLY_REFUSALS = 4
 _DEAF = 60.0
@@ -76,13 +76,15 @@ class Limits:
         self._sent = 0
         self._era = next(_eras)
         self._last_taken = 0  # the highest number of a call that was answered with 2xx
-        self._last_of_refusal = 0  # the highest number that had been sent when the last refusal came
+        self._first_of_refusal = 0  # the number of the first call that was refused, the last time
+        self._last_of_refusal = 0  # the highest number that had been sent when that was known
         self._refused_call = 0
         self._refused_at = -math.inf
         self._paused_until = -math.inf
         self._pause_probe_at = -math.inf
         self._pause_probe_gap = PAUSE_PROBE
         self._failures = 0
+        self._first_failed = 0  # the lowest number among the failures in a row
         self._down_since: float | None = None
         self._probe_at = -math.inf
         self._probe_gap = PROBE
@@ -115,6 +117,12 @@ class Limits:
         if self._down_since is not None:
             opens = max(opens, self._probe_at)
         return max(opens - now, 0.0)
+
+    def certainly_closed_for(self, now: float) -> float:
+        """The same, but a pause that a call under way may yet cut short counts only as far as it would leave it."""
+        closed = self.closed_for(now)
+        in_doubt = self._down_since is None and self._sent > self._refused_call and self._concurrency.under_way
+        return min(closed, max(self._refused_at + ODD_PAUSE - now, 0.0)) if in_doubt else closed
 
     def delay(self, now: float) -> float:
         """Seconds until the next call may be sent; infinite if one that is under way has to end first."""
@@ -181,7 +189,7 @@ class Limits:
         self._end(call)
         if status >= 500:
             self._fail(call, now)
-        else:
+        elif call.number > self._first_failed:  # what was sent before may be the last of the good times
             self._failures = 0
             if self._down_since is not None:
                 self._open(now)
@@ -191,6 +199,8 @@ class Limits:
             self._refuse(call, now, retry_after)
         elif 200 <= status < 300:
             self._rate.succeeded(now)
+            if self._first_of_refusal < call.number <= self._last_of_refusal:
+                self._rate.others_of_the_moment(taken=1)
             self._take(call, now)
 
     def _end(self, call: Call) -> None:
@@ -209,9 +219,11 @@ class Limits:
         is_new = call.number > self._last_of_refusal
         early = now - self._paused_until < EARLY
         self._pause(call, now, USUAL_PAUSE if retry_after is None else retry_after)
-        if not is_new:
-            return  # it was sent before the refusal of others was known
-        self._last_of_refusal = self._sent
+        if not is_new:  # it was sent before the refusal of others was known
+            if call.number > self._first_of_refusal:
+                self._rate.others_of_the_moment(refused=1)
+            return
+        self._first_of_refusal, self._last_of_refusal = call.number, self._sent
         self._early_refusals = self._early_refusals + 1 if early else 0
         if now < self._deaf_until:
             return
@@ -246,6 +258,7 @@ class Limits:
     def _fail(self, call: Call, now: float) -> None:
         if call.era != self._era or self._down_since is not None:
             return
+        self._first_failed = min(self._first_failed, call.number) if self._failures else call.number
         self._failures += 1
         if self._failures >= FAILURES:
             self._down_since = now

@@ -24,6 +24,8 @@ PATIENCE = 20.0
 LOOK_UP_PATIENCE = 2.0
 """Seconds after which a look-up is sent whatever the limits say."""
 
+_TICK = 1e-4  # seconds; an event loop rounds anyway
+
 _LOOK_UPS = frozenset({"GET", "HEAD"})
 
 _log = logging.getLogger("pacing")
@@ -82,6 +84,11 @@ class Pacer:
         """
         return _Admission(self, request)
 
+    @property
+    def concurrency(self) -> int:
+        """Calls that may be under way now."""
+        return self._limits.concurrency
+
     def forget(self) -> None:
         """Forget all that was learned, as a restart does. Who waits is looked at when a call ends or comes."""
         with self._lock:
@@ -99,7 +106,7 @@ class Pacer:
             if not self._look_ups and (look_up or not self._posts) and self._limits.delay(now) <= 0:
                 return self._limits.sent(now)
             begin_by = request.extensions.get("begin_by", math.inf if look_up else now + PATIENCE)
-            closed = self._limits.closed_for(now)
+            closed = self._limits.certainly_closed_for(now)
             earliest = min(closed, LOOK_UP_PATIENCE) if look_up else closed
             if now + earliest > begin_by:
                 raise GateClosedError(closed, self._limits.reason(now))
@@ -170,8 +177,10 @@ class Pacer:
                 self._limits.abandoned(call)
         self._pump()
 
-    def _ring(self) -> None:
+    def _ring(self, alarm: float) -> None:
         with self._lock:
+            if alarm != self._alarm:
+                return  # an earlier one has rung in its place
             self._alarm = math.inf
         self._pump()
 
@@ -199,10 +208,11 @@ class Pacer:
 
     def _see_to_alarm(self, loop: asyncio.AbstractEventLoop, now: float, delay: float) -> None:
         """Have the queues looked at after `delay` seconds, if nothing else sees to that."""
+        delay = max(delay, _TICK)
         is_set = self._alarm_loop is not None and not self._alarm_loop.is_closed() and self._alarm > now
         if delay < math.inf and not (is_set and self._alarm <= now + delay):
             self._alarm, self._alarm_loop = now + delay, loop
-            _call_soon(loop, loop.call_later, delay, self._ring)
+            _call_soon(loop, loop.call_later, delay, self._ring, self._alarm)
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *args: object) -> None:

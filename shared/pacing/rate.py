@@ -15,9 +15,14 @@ SLOW_GROWTH = 20.0
 FAST_GROWTH = 10.0
 """Seconds after which a rate that was measured once is tried doubled."""
 
+FASTEST_GROWTH = 5.0
+"""The same for a rate that was measured with few calls."""
+
 _CREDIT = 0.05
 """Seconds of the rate that may be sent at once, since timers fire late."""
 
+_ENOUGH = 6
+_MANY = 50
 _SIMILAR = 0.2
 _MARK = 0.25
 _MARKS = 240
@@ -44,6 +49,7 @@ class Rate:
         self._successes = 0
         self._empty: tuple[float, int] | None = None  # when the bucket was empty last, and the successes until then
         self._marks: deque[tuple[float, int]] = deque(maxlen=_MARKS)  # times, and the successes until then
+        self._speed, self._taken, self._refused = 0.0, 0, 0  # before the last refusal, and in its moment
         self._credit = 1.0
         self._credit_at = -math.inf
 
@@ -88,13 +94,27 @@ class Rate:
             resumed_at: When calls are sent again.
         """
         measured = self._estimate(now)
+        self._speed, self._taken, self._refused = self._recent_speed(now), 0, 1
         if measured > 0:
             similar = abs(measured - self._measured) < _SIMILAR * self._measured < math.inf
-            self._growth = SLOW_GROWTH if similar else FAST_GROWTH
+            calls = self._successes - (0 if self._empty is None else self._empty[1])
+            self._growth = SLOW_GROWTH if similar else FAST_GROWTH if calls >= _MANY else FASTEST_GROWTH
             self._measured = measured
         self._grows_from = resumed_at
         self._empty = (now, self._successes)
         self._marks.clear()
+
+    def others_of_the_moment(self, *, taken: int = 0, refused: int = 0) -> None:
+        """Learn from the answer to a call that was sent after the refused one, before the refusal was known.
+
+        When a bucket is empty, calls are taken as fast as it is filled: the share that is taken of those that are sent
+        tells the rate, too. If nearly all are, the refusal was about a single call.
+        """
+        self._taken += taken
+        self._refused += refused
+        calls = self._taken + self._refused
+        if calls >= _ENOUGH:
+            self._measured = max(self._measured, self._speed * self._taken / calls)
 
     def forget(self) -> None:
         """Send without a limit until one is learned again."""
@@ -115,6 +135,13 @@ class Rate:
         tightest = min(quotas, key=lambda quota: quota.remaining / max(quota.reset, 1.0))
         self._told = tightest.remaining / max(tightest.reset, 1.0)
         self._told_until = now + tightest.reset
+
+    def _recent_speed(self, now: float) -> float:
+        """Calls per second that were taken in about the last second."""
+        for marked_at, successes in reversed(self._marks):
+            if now - marked_at >= BUCKET:
+                return (self._successes - successes) / (now - marked_at)
+        return 0.0
 
     def _estimate(self, now: float) -> float:
         """The highest of what are lower bounds, all of them: more than this was not taken without having flowed in."""
