@@ -14,6 +14,7 @@ from collections import OrderedDict, defaultdict, deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Protocol
 
 from devhost.clock import Clock, format_time, nap, parse_time
@@ -360,6 +361,13 @@ class Engine:
             due = self._store.next_due()
             await nap(self._clock, parse_time(due) if due else None, self._wake_timers)
 
+    def _add_timer(self, instance: Instance, task_id: int, fire_at: str) -> None:
+        """Set a timer, which fires early: its message is hidden for whole seconds, cut off, as on Azure Storage."""
+        # A moment has passed since the time was asked for, though a clock that stands still does not show it.
+        left = parse_time(fire_at) - self._clock.now() - timedelta.resolution
+        hidden = timedelta(seconds=max(0, left // timedelta(seconds=1)))
+        self._store.add_timer(instance, task_id, format_time(self._clock.now() + hidden), fire_at)
+
     def _take_due(self, now: str) -> list[str]:
         with self._store.transaction():
             due = self._store.take_due(now, _TIMERS_AT_ONCE)
@@ -510,7 +518,7 @@ class Engine:
                     activities.append(self._store.add_activity(instance, command.task_id, command.name, command.input))
                 elif command.kind == "timer":
                     if not command.cancelled:
-                        self._store.add_timer(instance, command.task_id, command.fire_at)
+                        self._add_timer(instance, command.task_id, command.fire_at)
                 else:
                     ready.append(self._start_child(instance, command))
             for task_id in cancelled:
@@ -653,7 +661,7 @@ class Engine:
             elif task_id in failed or event_type == EventType.EXECUTION_COMPLETED:
                 continue
             elif event_type == EventType.TIMER_CREATED and task_id in open_tasks:
-                self._store.add_timer(instance, task_id, event["FireAt"])
+                self._add_timer(instance, task_id, event["FireAt"])
             elif (
                 event_type == EventType.TASK_SCHEDULED
                 and task_id in open_tasks

@@ -11,7 +11,7 @@ from typing import Any
 
 # Marks the file as this host's ("devh"), and counts the changes of what is in it; any other file is refused.
 _APPLICATION_ID = 0x64657668
-_VERSION = 3
+_VERSION = 4
 
 _SCHEMA = f"""
 BEGIN;
@@ -58,7 +58,8 @@ CREATE TABLE timers (
     instance_id TEXT NOT NULL,
     task_id INTEGER NOT NULL,
     execution_id TEXT NOT NULL,
-    due TEXT NOT NULL,
+    due TEXT NOT NULL,              -- when it fires, which is up to a second earlier than was asked for
+    fire_at TEXT NOT NULL,          -- when it was asked to fire
     PRIMARY KEY (instance_id, task_id)
 ) WITHOUT ROWID;
 CREATE INDEX timers_by_due ON timers (due);
@@ -303,11 +304,10 @@ class Store:
 
     # Timers
 
-    def add_timer(self, instance: Instance, task_id: int, due: str) -> None:
-        """Set a timer."""
-        self._database.execute(
-            "INSERT INTO timers VALUES (?, ?, ?, ?)", (instance.instance_id, task_id, instance.execution_id, due)
-        )
+    def add_timer(self, instance: Instance, task_id: int, due: str, fire_at: str) -> None:
+        """Set a timer that fires at `due`, for one who asked for `fire_at`."""
+        row = (instance.instance_id, task_id, instance.execution_id, due, fire_at)
+        self._database.execute("INSERT INTO timers VALUES (?, ?, ?, ?, ?)", row)
 
     def cancel_timer(self, instance_id: str, task_id: int) -> None:
         """Take back a timer."""
@@ -323,9 +323,10 @@ class Store:
         return due
 
     def take_due(self, now: str, limit: int) -> list[tuple[str, int, str, str]]:
-        """Take away up to `limit` timers due by `now`: instance id, task id, execution id and time of each."""
+        """Take away up to `limit` timers due by `now`: instance id, task id, execution id and the time asked for."""
         rows = self._database.execute(
-            "SELECT * FROM timers WHERE due <= ? ORDER BY due LIMIT ?", (now, limit)
+            "SELECT instance_id, task_id, execution_id, fire_at FROM timers WHERE due <= ? ORDER BY due LIMIT ?",
+            (now, limit),
         ).fetchall()
         self._database.executemany(
             "DELETE FROM timers WHERE instance_id = ? AND task_id = ?", [(row[0], row[1]) for row in rows]

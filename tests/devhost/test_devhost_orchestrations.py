@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from azure.durable_functions import EntityId, RetryOptions
 
+from devhost.clock import parse_time
 from devhost.engine import (
     InstanceExistsError,
     InstanceGoneError,
@@ -165,7 +166,7 @@ async def test_a_call_with_retries_succeeds_at_a_later_attempt_after_the_interva
 
     instance = await durable.run(patient)
 
-    assert durable.output(instance.instance_id) == ["fine", "2026-01-01T00:02:00+00:00"]
+    assert durable.output(instance.instance_id) == ["fine", "2026-01-01T00:01:58+00:00"]
 
 
 async def test_a_call_with_retries_fails_after_the_last_attempt_and_one_more_timer(durable: Durable) -> None:
@@ -267,7 +268,44 @@ async def test_a_sub_orchestration_under_an_id_that_is_running_fails(durable: Du
 # Timers
 
 
-async def test_a_timer_of_months_fires_when_it_is_due_and_not_before(durable: Durable) -> None:
+@pytest.mark.parametrize(
+    ("asked", "waited"), [(0, 0), (0.4, 0), (0.9, 0), (1, 0), (1.5, 1), (2, 1), (3.3, 3), (60, 59)]
+)
+async def test_a_timer_fires_after_whole_seconds_cut_off_and_so_up_to_a_second_early(
+    durable: Durable, asked: float, waited: float
+) -> None:
+    @durable.app.orchestrator
+    def sleeper(context: Context) -> Steps:
+        began = context.current_utc_datetime
+        yield context.create_timer(began + timedelta(seconds=asked))
+        return (context.current_utc_datetime - began).total_seconds()
+
+    instance = await durable.run(sleeper)
+
+    assert durable.output(instance.instance_id) == waited
+    asked_for = [
+        (parse_time(event["FireAt"]) - parse_time("2026-01-01T00:00:00Z")).total_seconds()
+        for event in durable.history(instance.instance_id)
+        if "FireAt" in event
+    ]
+    assert asked_for == [asked, asked]
+
+
+async def test_the_time_until_a_timer_counts_from_the_end_of_the_turn_that_sets_it(durable: Durable) -> None:
+    @durable.app.orchestrator
+    def sleeper(context: Context) -> Steps:
+        due = context.current_utc_datetime + timedelta(seconds=10)
+        if not context.is_replaying:
+            durable.clock.advance(2.5)  # the turn takes so long
+        yield context.create_timer(due)
+
+    durable.start(sleeper)
+    await durable.settle()
+
+    assert durable.store.next_due() == "2026-01-01T00:00:09.500000Z"
+
+
+async def test_a_timer_of_months_fires_no_earlier_than_a_second_before_its_time(durable: Durable) -> None:
     @durable.app.orchestrator
     def sleeper(context: Context) -> Steps:
         yield context.create_timer(context.current_utc_datetime + timedelta(days=100))
@@ -275,12 +313,12 @@ async def test_a_timer_of_months_fires_when_it_is_due_and_not_before(durable: Du
 
     instance_id = durable.start(sleeper)
     await durable.settle()
-    await durable.advance(100 * 86400 - 1)
+    await durable.advance(100 * 86400 - 1.1)
     assert durable.status(instance_id) == "Running"
 
-    await durable.advance(1)
+    await durable.advance(0.1)
 
-    assert durable.output(instance_id) == "2026-04-11T00:00:00+00:00"
+    assert durable.output(instance_id) == "2026-04-10T23:59:59+00:00"
 
 
 async def test_thousands_of_timers_need_no_task_each(durable: Durable) -> None:
@@ -311,7 +349,7 @@ async def test_a_cancelled_timer_is_forgotten(durable: Durable) -> None:
     instance_id = durable.start(impatient)
     await durable.settle()
 
-    assert durable.store.next_due() == "2026-01-03T00:00:00.000000Z"
+    assert durable.store.next_due() == "2026-01-02T23:59:59.000000Z"
     assert (await durable.finish(instance_id)).output == "true"
 
 
@@ -527,7 +565,7 @@ async def test_what_continues_as_new_counts_as_created_then(durable: Durable) ->
 
     instance = await durable.run(twice, 1)
 
-    assert instance.created == "2026-01-01T00:01:00.000000Z"
+    assert instance.created == "2026-01-01T00:00:59.000000Z"
 
 
 async def test_continue_as_new_carries_the_events_that_nobody_waited_for(durable: Durable) -> None:
