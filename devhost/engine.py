@@ -14,6 +14,7 @@ from collections import OrderedDict, defaultdict, deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Protocol
 
 from devhost.clock import Clock, format_time, nap, parse_time
@@ -29,6 +30,10 @@ logger = logging.getLogger(__name__)
 _CACHED_EXECUTIONS = 1000
 # Timers that fire in one transaction.
 _TIMERS_AT_ONCE = 1000
+# The bytes of UTF-16 that a custom status may have.
+_CUSTOM_STATUS_LIMIT = 16 * 1024
+# What reaches a suspended orchestration; the ends of its tasks wait until it is resumed.
+_HEARD_WHILE_SUSPENDED = frozenset({EventType.EVENT_RAISED, EventType.EXECUTION_RESUMED})
 
 
 class App(Protocol):
@@ -103,9 +108,8 @@ class _Turn:
 
     @property
     def runs_code(self) -> bool:
-        """Whether there is something in it for the orchestrator itself."""
-        control = (EventType.EXECUTION_SUSPENDED, EventType.EXECUTION_RESUMED)
-        return any(event["EventType"] not in control for event in self.events)
+        """Whether there is something in it for the orchestrator itself, perhaps what it asked for while suspended."""
+        return any(event["EventType"] != EventType.EXECUTION_SUSPENDED for event in self.events)
 
 
 class Engine:
@@ -177,7 +181,7 @@ class Engine:
 
     def raise_event(self, instance_id: str, name: str, data_json: str) -> None:
         """Send an external event. Raises `InstanceNotFoundError` and `InstanceGoneError`."""
-        self._send(instance_id, EventType.EVENT_RAISED, waited_as=name, Name=name, Input=data_json)
+        self._send(instance_id, EventType.EVENT_RAISED, Name=name, Input=data_json)
 
     def terminate(self, instance_id: str, reason: str) -> None:
         """End an orchestration. Raises `InstanceNotFoundError` and `InstanceGoneError`."""
@@ -320,7 +324,7 @@ class Engine:
     def _has_more_to_do(self, instance_id: str) -> bool:
         instance = self._instance(instance_id)
         if instance is not None and instance.status == "Running":
-            return self._store.has_messages(instance_id, json.loads(instance.waits))
+            return self._store.has_messages(instance_id)
         return instance is not None and instance.status == "ContinuedAsNew"
 
     async def _run_activity(self, activity: Activity) -> None:
@@ -360,6 +364,13 @@ class Engine:
             due = self._store.next_due()
             await nap(self._clock, parse_time(due) if due else None, self._wake_timers)
 
+    def _add_timer(self, instance: Instance, task_id: int, fire_at: str) -> None:
+        """Set a timer, which fires early: its message is hidden for whole seconds, cut off, as on Azure Storage."""
+        # A moment has passed since the time was asked for, though a clock that stands still does not show it.
+        left = parse_time(fire_at) - self._clock.now() - timedelta.resolution
+        hidden = timedelta(seconds=max(0, left // timedelta(seconds=1)))
+        self._store.add_timer(instance, task_id, format_time(self._clock.now() + hidden), fire_at)
+
     def _take_due(self, now: str) -> list[str]:
         with self._store.transaction():
             due = self._store.take_due(now, _TIMERS_AT_ONCE)
@@ -391,12 +402,19 @@ class Engine:
         turn.events.insert(0, self._event(EventType.ORCHESTRATOR_STARTED))
         try:
             turn.state = await self._replay(turn)
+            current = self._instance(instance_id)
+            if current is None or current.execution_id != instance.execution_id:
+                return  # a sub-orchestration with its id has taken its place
             walk, commands, cancelled = self._follow(turn)
         except OrchestrationError as error:
             self._fail(turn, str(error))
             return
         error_text = turn.state.get("error")
-        if walk.open or not (turn.state["isDone"] or error_text):
+        if turn.suspended and (commands or walk.continue_as_new is not None):
+            # The code has run on, for an event, but what it asks for waits until it is resumed: another walk finds it.
+            self._commit(turn, (), cancelled)
+            turn.execution.walk = None
+        elif walk.open or not (turn.state["isDone"] or error_text):
             # As in Azure, an orchestration whose code has ended goes on until all that it began has ended, too.
             self._commit(turn, commands, cancelled)
         elif error_text is not None:
@@ -429,27 +447,17 @@ class Engine:
         if first_turn:
             started = {"Name": instance.name, "Version": instance.version, "Input": json.loads(instance.input)}
             turn.events.append(self._event(EventType.EXECUTION_STARTED, **started))
-        waits = json.loads(instance.waits)
-        for message in self._store.messages(instance.instance_id, waits):
+        for message in self._store.messages(instance.instance_id):
             event = message.event
             event_type = event["EventType"]
             if message.execution_id in (None, instance.execution_id):
                 if event_type == EventType.EXECUTION_TERMINATED:
                     turn.terminated = event
-                elif first_turn or (turn.suspended and event_type != EventType.EXECUTION_RESUMED):
+                elif first_turn or (turn.suspended and event_type not in _HEARD_WHILE_SUSPENDED):
                     continue
                 elif event_type in (EventType.EXECUTION_SUSPENDED, EventType.EXECUTION_RESUMED):
                     turn.suspended = event_type == EventType.EXECUTION_SUSPENDED
-                elif event_type == EventType.EVENT_RAISED:
-                    # Kept until it is waited for: the SDK itself would remember only one early event of each name. Its
-                    # lookup minds the case of names, which Azure's does not: then the turn must know all waits.
-                    name = event["Name"]
-                    if name not in waits and not turn.events:
-                        name = next((wait for wait in waits if wait.lower() == name.lower()), name)
-                    if name not in waits:
-                        continue
-                    waits.remove(name)
-                    event["Name"] = name
+                    instance.output = json.dumps(event["Reason"])  # as on Azure, until the orchestration ends
                 turn.events.append(event)
             turn.taken.append(message.sequence)
             if turn.terminated is not None:
@@ -494,8 +502,13 @@ class Engine:
         for command in commands:
             if command.kind != "timer":
                 self._function("activity" if command.kind == "activity" else "orchestrator", command.name)
-        instance.waits = json.dumps(walk.waits)
         status = state.get("customStatus")
+        if (size := _utf_16_size(status)) > _CUSTOM_STATUS_LIMIT:
+            raise OrchestrationError(
+                f"Orchestrator function '{instance.name}' failed: The UTF-16 size of the JSON-serialized payload must "
+                f"not exceed {_CUSTOM_STATUS_LIMIT // 1024} KB. The current payload size is {size // 1024} KB."
+            )
+        instance.waits = json.dumps(walk.waits)
         if status is not None or execution.events:  # what was set before `continue_as_new` stays for the first turn
             instance.custom_status = None if status is None else json.dumps(status)
         return walk, commands, cancelled
@@ -510,7 +523,7 @@ class Engine:
                     activities.append(self._store.add_activity(instance, command.task_id, command.name, command.input))
                 elif command.kind == "timer":
                     if not command.cancelled:
-                        self._store.add_timer(instance, command.task_id, command.fire_at)
+                        self._add_timer(instance, command.task_id, command.fire_at)
                 else:
                     ready.append(self._start_child(instance, command))
             for task_id in cancelled:
@@ -525,9 +538,9 @@ class Engine:
             self.fire_timers()
 
     def _continue_as_new(self, turn: _Turn, action: Mapping[str, Any]) -> None:
-        """Begin anew with another input; events that nobody has waited for yet stay.
+        """Begin anew with another input; the instance counts as created now.
 
-        As on Azure, the instance counts as created now.
+        As on Azure, events that came and that nobody had waited for are lost with the history.
         """
         instance = turn.execution.instance
         with self._store.transaction():
@@ -537,8 +550,6 @@ class Engine:
             instance.execution_id, instance.status, instance.waits = uuid.uuid4().hex, "ContinuedAsNew", "[]"
             instance.input, instance.created = json.dumps(action.get("input")), self._now()
             self._save(instance)
-            if turn.suspended:
-                self._store.send(instance.instance_id, None, self._event(EventType.EXECUTION_SUSPENDED))
         self._executions.pop(instance.instance_id, None)
 
     def _fail(self, turn: _Turn, message: str) -> None:
@@ -574,24 +585,19 @@ class Engine:
         return str(parent["instance_id"])
 
     def _start_child(self, parent: Instance, command: Command) -> str:
-        """Start a sub-orchestration; returns the id of the instance that has something to do now."""
+        """Start a sub-orchestration, as on Azure even in place of one that runs under its id; returns the id."""
         new_id = command.instance_id or child_id(parent, command.task_id)
-        try:
-            # The input is a JSON text already, and stays a text in JSON: so Azure hands it on.
-            self._create(
-                command.name,
-                json.dumps(command.input),
-                new_id,
-                command.version,
-                trace_json=parent.trace,
-                parent_json=_link(parent, command.task_id),
-            )
-        except InstanceExistsError as error:
-            failed = self._event(
-                EventType.SUB_ORCHESTRATION_FAILED, TaskScheduledId=command.task_id, Reason=str(error), Details=""
-            )
-            self._store.send(parent.instance_id, parent.execution_id, failed)
-            return parent.instance_id
+        if new_id == parent.instance_id:
+            raise OrchestrationError(f"an orchestration can't be its own sub-orchestration: '{new_id}'")
+        # The input is a JSON text already, and stays a text in JSON: so Azure hands it on.
+        self._create(
+            command.name,
+            json.dumps(command.input),
+            new_id,
+            command.version,
+            trace_json=parent.trace,
+            parent_json=_link(parent, command.task_id),
+        )
         return new_id
 
     def _create(
@@ -607,9 +613,10 @@ class Engine:
         function = self._function("orchestrator", name)
         existing = self._instance(instance_id)
         if existing is not None:
-            if not existing.finished:
+            if not existing.finished and parent_json is None:
                 raise InstanceExistsError(existing)
             self._store.purge(instance_id)
+            self._executions.pop(instance_id, None)
         now = self._now()
         instance = Instance(
             instance_id=instance_id,
@@ -629,9 +636,9 @@ class Engine:
         return instance
 
     def _rewind(self, instance: Instance, reason: str) -> list[str]:
-        """Take what failed an instance out of its history, so that it runs again; what was under way then goes on.
+        """Take what has failed out of an instance's history, so that it runs again; what was under way then goes on.
 
-        Sub-orchestrations that failed it are rewound themselves. Returns the ids of the instances that have work now.
+        Sub-orchestrations that have failed are rewound themselves. Returns the ids of the instances that have work now.
         """
         instance_id = instance.instance_id
         events = [json.loads(text) for text in self._store.history(instance_id)]
@@ -640,26 +647,27 @@ class Engine:
         for event in events:
             event_type = event["EventType"]
             task_id = event[COMPLETIONS.get(event_type, "EventId")]
+            forgotten = task_id in failed or event_type == EventType.EXECUTION_COMPLETED
             if event_type == EventType.SUB_ORCHESTRATION_CREATED and task_id in failed | open_tasks:
                 child = self._instance(event["InstanceId"] or child_id(instance, task_id))
                 if child is None or child.parent != _link(instance, task_id):
-                    continue
-                if child.status == "Failed" and event["RetryOf"] is None:
+                    forgotten = True
+                elif child.status == "Failed":
+                    forgotten = False
                     ready += self._rewind(child, reason)
-                elif task_id in failed:
-                    continue
-                elif child.finished:
+                elif child.finished and not forgotten:
                     self._tell_parent(child)
-            elif task_id in failed or event_type == EventType.EXECUTION_COMPLETED:
-                continue
             elif event_type == EventType.TIMER_CREATED and task_id in open_tasks:
-                self._store.add_timer(instance, task_id, event["FireAt"])
+                self._add_timer(instance, task_id, event["FireAt"])
             elif (
                 event_type == EventType.TASK_SCHEDULED
                 and task_id in open_tasks
                 and not self._store.has_activity(instance, task_id)
             ):
                 self._activities.append(self._store.add_activity(instance, task_id, event["Name"], event["Input"]))
+            if forgotten:
+                event = {name: event[name] for name in ("EventId", "Timestamp", "IsPlayed")}
+                event["EventType"] = EventType.GENERIC
             kept.append(json.dumps(event))
         self._store.clear_history(instance_id)
         self._store.append(instance_id, 0, kept)
@@ -677,11 +685,11 @@ class Engine:
             raise UnknownFunctionError(kind, name, functions)
         return function
 
-    def _send(self, instance_id: str, event_type: EventType, *, waited_as: str | None = None, **fields: Any) -> None:
+    def _send(self, instance_id: str, event_type: EventType, **fields: Any) -> None:
         if self.require(instance_id).finished:
             raise InstanceGoneError
         with self._store.transaction():
-            self._store.send(instance_id, None, self._event(event_type, **fields), waited_as=waited_as)
+            self._store.send(instance_id, None, self._event(event_type, **fields))
         self._make_ready([instance_id])
 
     def _save(self, instance: Instance) -> None:
@@ -712,6 +720,12 @@ def _link(parent: Instance, task_id: int) -> str:
     """How a sub-orchestration remembers the task that it is, as JSON."""
     link = {"instance_id": parent.instance_id, "execution_id": parent.execution_id, "task_id": task_id}
     return json.dumps(link)
+
+
+def _utf_16_size(value: Any) -> int:
+    """The bytes of a value's JSON as the real engine counts them."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return len(text.encode("utf-16-le", "surrogatepass"))
 
 
 def _parse_state(outcome: Outcome) -> dict[str, Any]:

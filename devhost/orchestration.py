@@ -103,14 +103,10 @@ class NonDeterminismError(OrchestrationError):
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """Work that the orchestrator asked for: an activity, a sub-orchestration or a timer, under the SDK's task id.
-
-    `retry_of` is the id of the first attempt, for every attempt of a call with retries and the timers between them.
-    """
+    """Work that the orchestrator asked for: an activity, a sub-orchestration or a timer, under the SDK's task id."""
 
     task_id: int
     kind: str
-    retry_of: int | None = None
     name: str = ""
     input: str | None = None
     instance_id: str | None = None
@@ -121,7 +117,6 @@ class Command:
     def event(self) -> dict[str, Any]:
         """The history event that records that the work was scheduled, without its time."""
         event: dict[str, Any] = {"EventType": _EVENT_OF_KIND[self.kind], "EventId": self.task_id}
-        event["RetryOf"] = self.retry_of
         if self.kind == "timer":
             return event | {"FireAt": self.fire_at}
         event |= {"Name": self.name, "Version": self.version, "Input": self.input}
@@ -173,7 +168,6 @@ class _Retry(_Node):
 
     walk: "Walk"
     action: Mapping[str, Any]
-    first_id: int | None = None
     attempts: int = 0
     pausing: bool = False
 
@@ -215,6 +209,8 @@ class Walk:
         self._head: _Node | None = None
         self._nodes: dict[int, _Node] = {}
         self._waiting: defaultdict[str, list[_Node]] = defaultdict(list)
+        self._early: set[str] = set()
+        self._retried = False
         self._unrecorded: dict[int, Command] = {}
         self._timers: defaultdict[int, list[int]] = defaultdict(list)
 
@@ -227,7 +223,7 @@ class Walk:
         """Take the longer list of actions that the SDK returned after the next turn.
 
         Returns the ids of timers that were cancelled since, or None when the list does not continue the one known so
-        far, in which case only a walk from the beginning can tell what is different.
+        far, or perhaps not under the same ids: then only a walk from the beginning can tell what is different.
         """
         known = self._actions
         cancelled: list[int] = []
@@ -239,6 +235,8 @@ class Walk:
                     if _without_cancellation(old) != _without_cancellation(new):
                         return None
                     cancelled += self._cancelled_at(position, new)
+        if cancelled and self._retried:
+            return None  # what is cancelled now has ended from the beginning: later ids may be other ones
         self._actions = list(actions)
         return cancelled
 
@@ -267,11 +265,12 @@ class Walk:
         return commands
 
     def _raise(self, name: str) -> None:
-        while not self._waiting[name] and self._reached < len(self._actions):
-            self._reach_next()
+        """Take an event: the last who waits for it has it, or else, as the SDK keeps it, all who will wait for it."""
         if self._waiting[name]:
             self._waiting[name].pop().finish(failed=False)
             self._advance()
+        else:
+            self._early.add(name)
 
     def _advance(self) -> None:
         while (self._head is None or self._head.done) and self._reached < len(self._actions):
@@ -302,10 +301,15 @@ class Walk:
         if action_type == ActionType.CREATE_TIMER:
             task_id = self.schedule_timer(action["fireAt"], parent, cancelled=action["isCanceled"])
             self._timers[self._reached - 1].append(task_id)
+            if action["isCanceled"]:  # as in Azure, where that ends whatever waits for any of several
+                self._nodes[task_id].finish(failed=False)
             return self._nodes[task_id]
         if action_type == ActionType.WAIT_FOR_EXTERNAL_EVENT:
-            node = _Node(parent)
-            self._waiting[action["externalEventName"]].append(node)
+            node, name = _Node(parent), action["externalEventName"]
+            if name in self._early:
+                node.finish(failed=False)
+            else:
+                self._waiting[name].append(node)
             return node
         if action_type == ActionType.CONTINUE_AS_NEW:
             self.continue_as_new = action
@@ -332,10 +336,9 @@ class Walk:
         return self._schedule(parent, "timer", fire_at=fire_at, cancelled=cancelled)
 
     def _schedule(self, parent: _Node | None, kind: str, **fields: Any) -> int:
-        task_id, retry_of = len(self.commands), None
-        if isinstance(parent, _Retry):
-            retry_of = parent.first_id = task_id if parent.first_id is None else parent.first_id
-        command = Command(task_id, kind, retry_of, **fields)
+        task_id = len(self.commands)
+        self._retried |= isinstance(parent, _Retry) and kind == "timer"
+        command = Command(task_id, kind, **fields)
         self.commands[task_id] = self._unrecorded[task_id] = command
         if not command.cancelled:
             self.open[task_id] = command
@@ -361,28 +364,11 @@ class Walk:
 
 
 def unfinished_tasks(events: Sequence[Event]) -> tuple[set[int], set[int]]:
-    """The ids of the tasks that failed an orchestration, and of those that were under way when it failed.
-
-    It failed of what its last turn was told. A call with retries fails with all its attempts and the timers between.
-    """
-    calls = {event["EventId"]: event["RetryOf"] for event in events if event["EventType"] in SCHEDULING}
-    retried = {task_id for task_id, first_id in calls.items() if first_id is not None}
-    calls |= {task_id: task_id for task_id in calls.keys() - retried}
-    ended: set[int] = set()
-    told: set[int] = set()
-    succeeded: set[int] = set()
-    for event in events:
-        event_type = event["EventType"]
-        if event_type == EventType.ORCHESTRATOR_STARTED:
-            told.clear()
-        elif (key := COMPLETIONS.get(event_type)) is not None:
-            task_id = event[key]
-            ended.add(task_id)
-            told.add(calls[task_id])
-            if event_type not in FAILURES and not (event_type == EventType.TIMER_FIRED and task_id in retried):
-                succeeded.add(calls[task_id])
-    failed = {task_id for task_id, call in calls.items() if call in told - succeeded}
-    return failed, calls.keys() - ended - failed
+    """The ids of the tasks that have failed, dealt with or not, and of those that have not ended."""
+    scheduled = {event["EventId"] for event in events if event["EventType"] in SCHEDULING}
+    ended = {event[COMPLETIONS[event["EventType"]]] for event in events if event["EventType"] in COMPLETIONS}
+    failed = {event[COMPLETIONS[event["EventType"]]] for event in events if event["EventType"] in FAILURES}
+    return failed, scheduled - ended
 
 
 def _timers_in(action: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 # Marks the file as this host's ("devh"), and counts the changes of what is in it; any other file is refused.
 _APPLICATION_ID = 0x64657668
-_VERSION = 3
+_VERSION = 4
 
 _SCHEMA = f"""
 BEGIN;
@@ -41,10 +41,9 @@ CREATE TABLE messages (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
     instance_id TEXT NOT NULL,
     execution_id TEXT,              -- NULL: for whichever execution is current
-    waited_as TEXT,                 -- of an external event, its name in lower case
     event TEXT NOT NULL             -- JSON: the history event to be
 );
-CREATE INDEX messages_by_instance ON messages (instance_id, waited_as);
+CREATE INDEX messages_by_instance ON messages (instance_id);
 CREATE TABLE activities (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
     instance_id TEXT NOT NULL,
@@ -58,7 +57,8 @@ CREATE TABLE timers (
     instance_id TEXT NOT NULL,
     task_id INTEGER NOT NULL,
     execution_id TEXT NOT NULL,
-    due TEXT NOT NULL,
+    due TEXT NOT NULL,              -- when it fires, which is up to a second earlier than was asked for
+    fire_at TEXT NOT NULL,          -- when it was asked to fire
     PRIMARY KEY (instance_id, task_id)
 ) WITHOUT ROWID;
 CREATE INDEX timers_by_due ON timers (due);
@@ -236,34 +236,23 @@ class Store:
 
     # Messages
 
-    def send(
-        self, instance_id: str, execution_id: str | None, event: dict[str, Any], *, waited_as: str | None = None
-    ) -> None:
-        """Leave an event for an instance; an external one until its name is waited for, in whatever case."""
+    def send(self, instance_id: str, execution_id: str | None, event: dict[str, Any]) -> None:
+        """Leave an event for an instance."""
         self._database.execute(
-            "INSERT INTO messages (instance_id, execution_id, waited_as, event) VALUES (?, ?, ?, ?)",
-            (instance_id, execution_id, waited_as and waited_as.lower(), json.dumps(event)),
+            "INSERT INTO messages (instance_id, execution_id, event) VALUES (?, ?, ?)",
+            (instance_id, execution_id, json.dumps(event)),
         )
 
-    def messages(self, instance_id: str, waits: Sequence[str]) -> list[Message]:
-        """What is there for an instance, oldest first: of external events no more than are waited for."""
+    def messages(self, instance_id: str) -> list[Message]:
+        """What is there for an instance, oldest first."""
         rows = self._database.execute(
-            "SELECT sequence, execution_id, event FROM messages WHERE instance_id = ? AND waited_as IS NULL "
-            "UNION ALL SELECT * FROM (SELECT sequence, execution_id, event FROM messages "
-            "WHERE instance_id = ? AND waited_as IN (SELECT value FROM json_each(?)) ORDER BY sequence LIMIT ?) "
-            "ORDER BY sequence",
-            (instance_id, instance_id, _lower_case(waits), len(waits)),
+            "SELECT sequence, execution_id, event FROM messages WHERE instance_id = ? ORDER BY sequence", (instance_id,)
         )
         return [Message(sequence, execution_id, json.loads(event)) for sequence, execution_id, event in rows]
 
-    def has_messages(self, instance_id: str, waits: Sequence[str]) -> bool:
+    def has_messages(self, instance_id: str) -> bool:
         """Whether `messages` would find any."""
-        found = self._database.execute(
-            "SELECT EXISTS (SELECT 1 FROM messages WHERE instance_id = ? AND waited_as IS NULL) "
-            "OR EXISTS (SELECT 1 FROM messages "
-            "WHERE instance_id = ? AND waited_as IN (SELECT value FROM json_each(?)))",
-            (instance_id, instance_id, _lower_case(waits)),
-        )
+        found = self._database.execute("SELECT EXISTS (SELECT 1 FROM messages WHERE instance_id = ?)", (instance_id,))
         return bool(found.fetchone()[0])
 
     def discard(self, sequences: Sequence[int]) -> None:
@@ -303,11 +292,10 @@ class Store:
 
     # Timers
 
-    def add_timer(self, instance: Instance, task_id: int, due: str) -> None:
-        """Set a timer."""
-        self._database.execute(
-            "INSERT INTO timers VALUES (?, ?, ?, ?)", (instance.instance_id, task_id, instance.execution_id, due)
-        )
+    def add_timer(self, instance: Instance, task_id: int, due: str, fire_at: str) -> None:
+        """Set a timer that fires at `due`, for one who asked for `fire_at`."""
+        row = (instance.instance_id, task_id, instance.execution_id, due, fire_at)
+        self._database.execute("INSERT INTO timers VALUES (?, ?, ?, ?, ?)", row)
 
     def cancel_timer(self, instance_id: str, task_id: int) -> None:
         """Take back a timer."""
@@ -323,9 +311,10 @@ class Store:
         return due
 
     def take_due(self, now: str, limit: int) -> list[tuple[str, int, str, str]]:
-        """Take away up to `limit` timers due by `now`: instance id, task id, execution id and time of each."""
+        """Take away up to `limit` timers due by `now`: instance id, task id, execution id and the time asked for."""
         rows = self._database.execute(
-            "SELECT * FROM timers WHERE due <= ? ORDER BY due LIMIT ?", (now, limit)
+            "SELECT instance_id, task_id, execution_id, fire_at FROM timers WHERE due <= ? ORDER BY due LIMIT ?",
+            (now, limit),
         ).fetchall()
         self._database.executemany(
             "DELETE FROM timers WHERE instance_id = ? AND task_id = ?", [(row[0], row[1]) for row in rows]
@@ -350,11 +339,6 @@ class Store:
     def dump(self) -> str:
         """The whole state as text, for a search through it."""
         return "\n".join(self._database.iterdump())
-
-
-def _lower_case(names: Sequence[str]) -> str:
-    """Names as a JSON list, in lower case."""
-    return json.dumps([name.lower() for name in names])
 
 
 def _open(path: Path) -> sqlite3.Connection:

@@ -300,6 +300,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("devhost_app", "the folder of the function app that the devhost fixture runs", default=".")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Let an event come before it is waited for where warnings are errors: the SDK warns of it, and goes on."""
+    config.addinivalue_line("filterwarnings", "ignore:Potential duplicate Task completion")
+
+
 @pytest.fixture(scope="session")
 def devhost_app(pytestconfig: pytest.Config) -> Path:
     """The folder of the app to run; override it to choose another."""

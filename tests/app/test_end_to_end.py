@@ -61,6 +61,21 @@ def test_a_record_that_meets_a_passing_fault_is_deferred_then_posted_once(
     assert sandbox.stats()["stored"] == before["stored"] + 1
 
 
+@pytest.mark.parametrize("retry_after", [7, 8, 60])
+def test_no_attempt_comes_before_the_time_that_the_api_asked_for_though_timers_are_early(
+    host: RunningHost, app: httpx.Client, sandbox: Sandbox, new_record: NewRecord, retry_after: int
+) -> None:
+    record = new_record()
+    sandbox.disturb(records={key_of(record): [{"status": 429, "retry_after": retry_after}]})
+    operation_id = start(app, record)
+    host.settle()
+    host.advance(retry_after - 0.001)
+    assert host.invocations["PostBusiness"] == 1
+
+    host.wait(operation_id, skip_timers=True)
+    assert host.invocations["PostBusiness"] == 2
+
+
 def test_an_activity_whose_result_was_lost_runs_again_and_stores_once(
     host: RunningHost, app: httpx.Client, sandbox: Sandbox, new_record: NewRecord
 ) -> None:

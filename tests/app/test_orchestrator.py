@@ -93,9 +93,10 @@ class History:
             self._add(5, TaskScheduledId=task, Result=json.dumps(result))
 
     def timer(self, task: int, fire_at: str) -> None:
+        """A timer that fires as early as the engine's do."""
         self._add(10, EventId=task, FireAt=fire_at)
         self._add(13)
-        self.now = datetime.fromisoformat(fire_at)
+        self.now = datetime.fromisoformat(fire_at) - timedelta(seconds=1)
         self._turn()
         self._add(11, TimerId=task, FireAt=fire_at)
 

@@ -87,7 +87,6 @@ def test_what_follows_a_retry_that_gives_up_is_reached_after_one_more_timer() ->
     _, commands = walked([retried("a", 1), call("b")], failed(0), fired(1))
 
     assert numbered(commands) == [(0, "a"), (1, "timer"), (2, "b")]
-    assert [command.retry_of for command in commands] == [0, 0, None]
 
 
 def test_when_all_is_over_at_the_first_failure() -> None:
@@ -103,6 +102,33 @@ def test_when_any_has_no_failure() -> None:
     _, commands = walked(actions, failed(0), failed(1), fired(2), completed(3))
 
     assert numbered(commands) == [(0, "a"), (1, "b"), (2, "timer"), (3, "b"), (4, "c")]
+
+
+def raised(name: str) -> dict[str, Any]:
+    return {"EventType": EventType.EVENT_RAISED, "EventId": -1, "Name": name}
+
+
+def test_an_event_that_comes_early_ends_every_later_wait_for_it() -> None:
+    walk, commands = walked([call("a"), event("Go"), call("b"), event("Go"), call("c")], raised("Go"), completed(0))
+    assert (numbered(commands), walk.waits) == ([(0, "a"), (1, "b"), (2, "c")], [])
+
+
+def test_an_event_of_another_case_ends_no_wait() -> None:
+    walk, _ = walked([event("Go"), call("a")], raised("go"))
+    assert walk.waits == ["Go"]
+
+
+def test_a_timer_that_is_cancelled_after_a_retry_changes_the_ids_of_what_followed() -> None:
+    def race(*, cancelled: bool) -> list[Action]:
+        return [together(ActionType.WHEN_ANY, retried("a", 3), timer(cancelled=cancelled)), call("b")]
+
+    events = [failed(0), fired(2), completed(3)]
+    walk, commands = walked(race(cancelled=False), *events)
+    assert numbered(commands) == [(0, "a"), (1, "timer"), (2, "timer"), (3, "a"), (4, "b")]
+
+    assert walk.extend(race(cancelled=True)) is None
+    _, commands = walked(race(cancelled=True), *events)
+    assert numbered(commands)[:4] == [(0, "a"), (1, "timer"), (2, "b"), (3, "timer")]
 
 
 def test_work_that_the_history_knows_is_no_new_work() -> None:

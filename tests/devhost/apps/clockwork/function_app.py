@@ -43,5 +43,5 @@ def lunch(context: df.DurableOrchestrationContext) -> str:
 
 @app.orchestration_trigger(context_name="context")
 def nap(context: df.DurableOrchestrationContext) -> Generator[Any, Any, str]:
-    yield context.create_timer(context.current_utc_datetime + timedelta(hours=2))
+    yield context.create_timer(context.current_utc_datetime + timedelta(hours=2, seconds=1))
     return "rested"
