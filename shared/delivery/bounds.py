@@ -50,7 +50,8 @@ def bounded[T: BaseModel](outcome: T, limit: int) -> T:
             room -= size(fitted) + len(name) + _PUNCTUATION
     if kept != told or not texts.items() <= members.items():
         members["truncated"] = True
-    return type(outcome).model_validate(members | kept)
+    unstored = {name: getattr(outcome, name) for name, field in type(outcome).model_fields.items() if field.exclude}
+    return type(outcome).model_validate(members | kept).model_copy(update=unstored)
 
 
 def _storable(value: Any) -> Any:

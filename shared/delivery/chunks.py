@@ -224,9 +224,10 @@ def _deferrals(outcomes: dict[int, Deferred]) -> tuple[Deferral, ...]:
     reasons: set[str] = set()
     for index, outcome in outcomes.items():
         reason = cut(outcome.reason, REASON_LIMIT)
-        if len(reasons) == _MOST_REASONS and reason not in reasons:
+        if len(reasons) < _MOST_REASONS:
+            reasons.add(reason)
+        if reason not in reasons:
             reason = OTHER_REASONS
-        reasons.add(reason)
         groups.setdefault((reason, outcome.may_be_stored, outcome.retry_after), []).append(index)
     return tuple(
         Deferral(reason=reason, may_be_stored=doubt, retry_after=retry_after, indexes=tuple(indexes))
