@@ -61,7 +61,7 @@ async def CancelOperation(req: func.HttpRequest, client: df.DurableOrchestration
 async def RetryOperation(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
     """Deliver again what was not posted: a record, corrected if a body is given, or those of a batch."""
     not_stored = requests.read_flag(req.params, "not_stored")
-    corrections = requests.Corrections(req.headers, req.get_body())
+    corrections = requests.Corrections.of(req.headers, req.get_body())
     settings = DeliverySettings.from_environment()
     operations = Operations(durable_client(client))
     retried = await operations.retry(req.route_params["id"], corrections, settings, not_stored=not_stored)

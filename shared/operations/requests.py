@@ -6,7 +6,7 @@ import re
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
@@ -102,6 +102,17 @@ class Corrections:
     headers: Mapping[str, str]
     body: bytes
 
+    @classmethod
+    def of(cls, headers: Mapping[str, str], body: bytes) -> Self:
+        """The body of a retry, as far as it can be checked before anybody knows what is retried.
+
+        Raises:
+            RequestError: 411, 413 or 415.
+        """
+        if has_body(headers, body):
+            read_text(headers, body, JSON, limit=MAX_BATCH_BYTES)
+        return cls(headers, body)
+
     def record(self) -> NewBusiness | None:
         """The record in place of a single one, if there is one.
 
@@ -121,6 +132,7 @@ class Corrections:
         """
         if not has_body(self.headers, self.body):
             return {}
+        read_text(self.headers, self.body, JSON, limit=MAX_BATCH_BYTES)  # no lines and no rows
         corrections = read_batch(self.headers, self.body, model=Correction)
         corrected: dict[int, NewBusiness] = {}
         errors = []

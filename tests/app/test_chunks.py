@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import httpx
@@ -87,7 +87,7 @@ def posted(
     return report, api, seconds
 
 
-def outcomes(report: Report) -> dict[int, str]:
+def outcomes(report: Report) -> Mapping[int, str]:
     """What became of the records of which the report tells, by index."""
     lines = report.results.split("\n") if report.settled else []
     settled = {index: read_line(line).outcome for index, line in zip(report.settled, lines, strict=True)}
