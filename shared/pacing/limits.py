@@ -276,5 +276,5 @@ class Limits:
         self._down_since = None
         self._era = next(_eras)
         self._concurrency.restart()
-        self._rate.interrupted()
+        self._rate.interrupted(now)
         self.news.append((logging.WARNING, f"the API answers again after {down_for:.0f} s"))

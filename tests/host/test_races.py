@@ -16,7 +16,7 @@ _CANCELS = 50
 
 def test_a_cancel_at_any_moment_is_seen_or_came_too_late(app: Caller, sandbox: Sandbox, new_record: NewRecord) -> None:
     rng = random.Random(1)
-    sandbox.disturb(rates={"503": 0.5}, seed=1)
+    sandbox.disturb(rates={"503": 0.3}, seed=1)
     operations = [app.start(new_record()) for _ in range(_CANCELS)]
 
     def cancel(operation_id: str) -> int:
