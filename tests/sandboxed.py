@@ -18,7 +18,7 @@ PROBLEM = {"type": "about:blank", "title": "Refused", "status": 422, "errors": [
 REFUSED = {"status": 422, "body": PROBLEM}
 """A step of faults: the API refuses the record for good."""
 
-LATER = {"status": 404, "retry_after": 600}
+LATER = {"status": 423, "retry_after": 600}
 """A step of faults: the record is deferred for long, and no other one. A 503 or 429 would pause all calls."""
 
 of_rows = pytest.mark.skipif(
