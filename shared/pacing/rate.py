@@ -23,6 +23,7 @@ _CREDIT = 0.05
 
 _ENOUGH = 6
 _MANY = 50
+_RECENTLY = 10.0
 _SOON = 8.0
 _SIMILAR = 0.2
 _MARK = 0.25
@@ -96,7 +97,7 @@ class Rate:
         """
         measured = self._estimate(now)
         self._speed, self._taken, self._refused = self._recent_speed(now), 0, 1
-        calls = self._successes - (0 if self._empty is None else self._empty[1])
+        calls = self._recently_taken(now)
         telling = calls >= _MANY or (self._empty is not None and now - self._grows_from < _SOON)
         if measured > 0 and (telling or self._measured < measured):
             similar = abs(measured - self._measured) < _SIMILAR * self._measured < math.inf
@@ -138,6 +139,10 @@ class Rate:
         tightest = min(quotas, key=lambda quota: quota.remaining / max(quota.reset, 1.0))
         self._told = tightest.remaining / max(tightest.reset, 1.0)
         self._told_until = now + tightest.reset
+
+    def _recently_taken(self, now: float) -> int:
+        """Calls that were taken in the last `_RECENTLY` seconds, since the refusal before at most."""
+        return self._successes - next((n for at, n in self._marks if now - at <= _RECENTLY), self._successes)
 
     def _recent_speed(self, now: float) -> float:
         """Calls per second that were taken in about the last second."""
