@@ -9,7 +9,7 @@ OPENAPI := .venv-openapi
 PYTHON_VERSION := 3.13
 DURABLE_BACKEND ?= storage
 
-.PHONY: help demo run sandbox test adopt test-host soak bench check format package clean
+.PHONY: help demo run sandbox test adopt test-host soak bench check format plot package clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -57,6 +57,9 @@ check: $(INSTALLED) $(CHECKS) ## Lint, format, types, import directions, Azure F
 format: $(INSTALLED) ## Format the code
 	$(RUN) ruff check --fix-only .
 	$(RUN) ruff format .
+
+plot: $(INSTALLED) ## Draw docs/pacing.svg anew, from the simulation
+	@$(RUN) dev.pacing_plot
 
 package: $(INSTALLED) ## Build what is deployed to Azure, dependencies included, as the folder package/
 	@$(RUN) dev.package --python-version $(PYTHON_VERSION) --backend $(DURABLE_BACKEND)

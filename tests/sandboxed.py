@@ -18,6 +18,9 @@ PROBLEM = {"type": "about:blank", "title": "Refused", "status": 422, "errors": [
 REFUSED = {"status": 422, "body": PROBLEM}
 """A step of faults: the API refuses the record for good."""
 
+LATER = {"status": 423, "retry_after": 600}
+"""A step of faults: the record is deferred for long, and no other one. A 503 or 429 would pause all calls."""
+
 of_rows = pytest.mark.skipif(
     any(isinstance(value, dict | list) for value in example().values()),
     reason="needs a record that fits into a row of CSV: without objects and lists",

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from aiohttp import web
@@ -40,7 +41,7 @@ class SandboxOptions:
         token_delay: Seconds that the token endpoint takes to answer.
         client_id: The client that it knows.
         client_secret: That client's secret.
-        clock: Seconds on a clock that never goes back, for the expiry of tokens.
+        clock: Seconds on a clock that never goes back, for the expiry of tokens and for quotas.
     """
 
     path: str = "/businesses"
@@ -98,7 +99,7 @@ def create_app(options: SandboxOptions | None = None) -> web.Application:
     app[_CLIENT] = Client(options.client_id, options.client_secret, SCOPE)
     app[_TOKENS] = AccessTokens(options.token_lifetime, options.clock)
     app[_COUNTERS] = Counters()
-    app[_FAULTS] = Faults()
+    app[_FAULTS] = Faults(options.clock)
     app.cleanup_ctx.append(_keep_records)
     app.add_routes(
         [
@@ -199,14 +200,26 @@ async def post_record(request: web.Request) -> web.Response:
 async def _store_record(request: web.Request) -> web.Response | None:
     """The answer, or None where the connection must be dropped instead."""
     app = request.app
-    counters = app[_COUNTERS]
     _authorize(request, WRITE_SCOPE)
     key = _idempotency_key(request)
     document = await read_json_object(request)
 
-    faults = app[_FAULTS]
-    step = faults.next_for_record(document.get(app[_OPTIONS].natural_key))
-    await _pause(faults.latency + step.delay)
+    bucket = app[_FAULTS].bucket
+    if bucket is not None and not bucket.take():
+        headers = {"Retry-After": "1", **bucket.fields()}
+        raise ProblemError(429, "The quota is used up.", headers=headers)
+    with app[_FAULTS].being_served() as latency:
+        response = await _answer_post(app, document, key, latency)
+    if response is not None and bucket is not None:
+        response.headers.update(bucket.fields())
+    return response
+
+
+async def _answer_post(
+    app: web.Application, document: dict[str, Any], key: str | None, latency: float
+) -> web.Response | None:
+    step = app[_FAULTS].next_for_record(document.get(app[_OPTIONS].natural_key))
+    await _pause(latency + step.delay)
     if step.drop == "before":
         return None
     if (given := step.answer(stored=False)) is not None:
@@ -215,7 +228,7 @@ async def _store_record(request: web.Request) -> web.Response | None:
         stored = app[_RECORDS].store(document, key)
     except KeyReusedError:
         raise ProblemError(422, "The Idempotency-Key was used for another record.") from None
-    counters.replays += stored.replayed
+    app[_COUNTERS].replays += stored.replayed
     if step.drop == "after":
         return None
     if (given := step.answer(stored=True)) is not None:

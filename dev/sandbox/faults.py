@@ -1,7 +1,10 @@
 """Faults on demand: scripted for single records and for the token endpoint, or at random rates from a seed."""
 
+import contextlib
+import math
 import random
 from collections import deque
+from collections.abc import Callable, Iterator
 from itertools import accumulate
 from typing import Annotated, Literal, Self
 
@@ -81,13 +84,28 @@ class Step(BaseModel):
         return web.Response(status=self.status, body=content, headers=headers)
 
 
+class Quota(BaseModel):
+    """A token bucket in front of the posts: what finds it empty is answered with `429` and `Retry-After: 1`.
+
+    Attributes:
+        rate: Posts per second that flow into the bucket, and that it holds.
+        fields: Whether the answers tell of it: `RateLimit-Policy` and `RateLimit` (draft 10).
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    rate: Annotated[float, Field(ge=1, le=1_000_000)]
+    fields: bool = False
+
+
 class FaultPlan(BaseModel):
     """The body of `POST /faults`.
 
     `records` maps the natural key of a record, as text, to the steps of its first tries, `token` holds the steps of the
     next token requests. Tries without a step of their own meet `rates`: the probability of each error status ("503")
     and of "drop_before" and "drop_after", drawn in the order of arrival from a generator with `seed`; `retry_after`
-    goes with these statuses. `latency` is added to every post.
+    goes with these statuses. `latency` is added to every post, and `contention` as often as other posts are being
+    served when it comes. Before all that, `quota` refuses the posts that are too many.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -98,6 +116,8 @@ class FaultPlan(BaseModel):
     rates: dict[RateName, Rate] = {}
     retry_after: NonNegativeInt | None = None
     latency: Seconds = 0
+    contention: Seconds = 0
+    quota: Quota | None = None
 
     @field_validator("rates")
     @classmethod
@@ -110,20 +130,74 @@ class FaultPlan(BaseModel):
 _NO_FAULT = Step()
 
 
-class Faults:
-    """Carries a plan out: hands out the step for each try, and uses the scripts up; without a plan all goes well."""
+class Bucket:
+    """What is left of a quota.
 
-    def __init__(self) -> None:
+    Args:
+        quota: How much flows in, and how much there is at most: at first, too.
+        clock: Seconds on a clock that never goes back.
+    """
+
+    def __init__(self, quota: Quota, clock: Callable[[], float]) -> None:
+        self._quota = quota
+        self._clock = clock
+        self._left = quota.rate
+        self._at = clock()
+
+    def take(self) -> bool:
+        """Take one post out, if there is one."""
+        now = self._clock()
+        self._left = min(self._left + (now - self._at) * self._quota.rate, self._quota.rate)
+        self._at = now
+        taken = self._left >= 1
+        self._left -= taken
+        return taken
+
+    def fields(self) -> dict[str, str]:
+        """What the answers tell of it."""
+        if not self._quota.fields:
+            return {}
+        seconds = math.ceil(1 - self._left / self._quota.rate)
+        return {
+            "RateLimit-Policy": f'"posts";q={self._quota.rate:.0f};w=1',
+            "RateLimit": f'"posts";r={int(self._left)};t={seconds}',
+        }
+
+
+class Faults:
+    """Carries a plan out: hands out the step for each try, and uses the scripts up; without a plan all goes well.
+
+    Args:
+        clock: Seconds on a clock that never goes back, for the quota.
+
+    Attributes:
+        bucket: What is left of the quota; None without one.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._being_served = 0
         self.follow(FaultPlan())
 
     def follow(self, plan: FaultPlan) -> None:
         """Carry out this plan instead of the present one."""
-        self.latency = plan.latency
+        self._latency, self._contention = plan.latency, plan.contention
+        self.bucket = None if plan.quota is None else Bucket(plan.quota, self._clock)
         self._records = {key: deque(steps) for key, steps in plan.records.items()}
         self._token = deque(plan.token)
         self._limits = list(accumulate(plan.rates.values()))
         self._random_steps = [_random_step(name, plan.retry_after) for name in plan.rates]
         self._random = random.Random(plan.seed)  # noqa: S311 - faults must be reproducible, not secret
+
+    @contextlib.contextmanager
+    def being_served(self) -> Iterator[float]:
+        """A post is being served in this context; yields the seconds that it takes longer because of the plan."""
+        latency = self._latency + self._contention * self._being_served
+        self._being_served += 1
+        try:
+            yield latency
+        finally:
+            self._being_served -= 1
 
     def next_for_token(self) -> Step:
         """The step for this token request."""

@@ -14,7 +14,7 @@ USUAL_PAUSE = 1.0
 """Seconds of a pause after a refusal that names none."""
 
 ODD_PAUSE = 4.0
-"""Seconds of a pause at most, if a call that was sent after the refused one was taken."""
+"""Seconds of a pause at most, if a call that was sent after the refused one was not refused."""
 
 PAUSE_PROBE = 60.0
 """Seconds after which a longer pause is tried out by one call; doubled every time."""
@@ -75,7 +75,7 @@ class Limits:
         self._longest_pause = longest_pause
         self._sent = 0
         self._era = next(_eras)
-        self._last_taken = 0  # the highest number of a call that was answered with 2xx
+        self._last_admitted = 0  # the highest number of a call that was answered, and not refused
         self._first_of_refusal = 0  # the number of the first call that was refused, the last time
         self._last_of_refusal = 0  # the highest number that had been sent when that was known
         self._refused_call = 0
@@ -193,27 +193,32 @@ class Limits:
             self._failures = 0
             if self._down_since is not None:
                 self._open(now)
-        if quotas and call.number >= self._last_taken:
+        if quotas and call.number >= self._last_admitted:
             self._learn_quotas(call, now, quotas)
         if status == 429 or (status == 503 and retry_after):
             self._refuse(call, now, retry_after)
-        elif 200 <= status < 300:
-            self._rate.succeeded(now)
-            if self._first_of_refusal < call.number <= self._last_of_refusal:
-                self._rate.others_of_the_moment(taken=1)
-            self._take(call, now)
+        elif status < 500:
+            self._admit(call, now)
+            if status < 300:
+                self._take(call, now)
 
     def _end(self, call: Call) -> None:
         if call.era == self._era:
             self._concurrency.ended()
 
-    def _take(self, call: Call, now: float) -> None:
-        self._last_taken = max(self._last_taken, call.number)
-        if call.measured and call.era == self._era:
-            self._concurrency.measured(call.began, now)
+    def _admit(self, call: Call, now: float) -> None:
+        """It was not refused, so that the refusal of one that was sent before does not hold for all."""
+        self._last_admitted = max(self._last_admitted, call.number)
         if now < self._paused_until and call.number > self._refused_call:
             self._paused_until = min(self._paused_until, self._refused_at + ODD_PAUSE)
             self._rate.resumed(max(now, self._paused_until))
+
+    def _take(self, call: Call, now: float) -> None:
+        self._rate.succeeded(now)
+        if self._first_of_refusal < call.number <= self._last_of_refusal:
+            self._rate.others_of_the_moment(taken=1)
+        if call.measured and call.era == self._era:
+            self._concurrency.measured(call.began, now)
 
     def _refuse(self, call: Call, now: float, retry_after: float | None) -> None:
         is_new = call.number > self._last_of_refusal
@@ -236,7 +241,7 @@ class Limits:
             self._rate.refused(now, max(now, self._paused_until))
 
     def _pause(self, call: Call, now: float, seconds: float) -> None:
-        if self._last_taken > call.number:
+        if self._last_admitted > call.number:
             seconds = min(seconds, ODD_PAUSE)
         if now >= self._paused_until:
             self._pause_probe_gap = PAUSE_PROBE
@@ -271,5 +276,5 @@ class Limits:
         self._down_since = None
         self._era = next(_eras)
         self._concurrency.restart()
-        self._rate.interrupted()
+        self._rate.interrupted(now)
         self.news.append((logging.WARNING, f"the API answers again after {down_for:.0f} s"))

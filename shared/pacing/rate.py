@@ -23,6 +23,8 @@ _CREDIT = 0.05
 
 _ENOUGH = 6
 _MANY = 50
+_RECENTLY = 10.0
+_SOON = 8.0
 _SIMILAR = 0.2
 _MARK = 0.25
 _MARKS = 240
@@ -32,8 +34,8 @@ class Rate:
     """The rate at which calls are sent: evenly, and without a limit until one is learned.
 
     A refusal says that the API's bucket is empty. What was taken until then was in the bucket or has flowed into it,
-    so that the successes tell how fast it flows. From there the rate grows as that of CUBIC (RFC 9438) does: slowly
-    near what was measured, then faster.
+    so that the successes tell how fast it flows, unless they were few and far between. From there the rate grows as
+    that of CUBIC (RFC 9438) does: slowly near what was measured, then faster.
 
     Args:
         maximum: Calls per second that are never exceeded.
@@ -95,9 +97,10 @@ class Rate:
         """
         measured = self._estimate(now)
         self._speed, self._taken, self._refused = self._recent_speed(now), 0, 1
-        if measured > 0:
+        calls = self._recently_taken(now)
+        telling = calls >= _MANY or (self._empty is not None and now - self._grows_from < _SOON)
+        if measured > 0 and (telling or self._measured < measured):
             similar = abs(measured - self._measured) < _SIMILAR * self._measured < math.inf
-            calls = self._successes - (0 if self._empty is None else self._empty[1])
             self._growth = SLOW_GROWTH if similar else FAST_GROWTH if calls >= _MANY else FASTEST_GROWTH
             self._measured = measured
         self._grows_from = resumed_at
@@ -121,8 +124,9 @@ class Rate:
         self._measured, self._empty = math.inf, None
         self._marks.clear()
 
-    def interrupted(self) -> None:
-        """The API was away: nobody knows what its bucket holds."""
+    def interrupted(self, now: float) -> None:
+        """The API was away until now: nobody knows what its bucket holds, nor whether its limit has grown."""
+        self._grows_from = now
         self._empty = None
         self._marks.clear()
 
@@ -135,6 +139,10 @@ class Rate:
         tightest = min(quotas, key=lambda quota: quota.remaining / max(quota.reset, 1.0))
         self._told = tightest.remaining / max(tightest.reset, 1.0)
         self._told_until = now + tightest.reset
+
+    def _recently_taken(self, now: float) -> int:
+        """Calls that were taken in the last `_RECENTLY` seconds, since the refusal before at most."""
+        return self._successes - next((n for at, n in self._marks if now - at <= _RECENTLY), self._successes)
 
     def _recent_speed(self, now: float) -> float:
         """Calls per second that were taken in about the last second."""

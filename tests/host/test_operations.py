@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.sandboxed import REFUSED, NewRecord, Sandbox, key_of
+from tests.sandboxed import LATER, REFUSED, NewRecord, Sandbox, key_of
 
 from .conftest import Caller
 
@@ -15,7 +15,7 @@ def test_a_single_deferred_record_is_cancelled_and_can_be_retried(
     app: Caller, sandbox: Sandbox, new_record: NewRecord
 ) -> None:
     record = new_record()
-    lost_and_busy = [{"drop": "before"}, {"status": 503, "retry_after": 600}]
+    lost_and_busy = [{"drop": "before"}, LATER]
     sandbox.disturb(records={key_of(record): lost_and_busy})
     before = sandbox.stats()
     operation_id = app.start(record)
@@ -138,7 +138,7 @@ def test_what_has_ended_is_erased_with_its_parts_and_what_runs_is_not(
     app: Caller, sandbox: Sandbox, new_record: NewRecord
 ) -> None:
     record = new_record()
-    sandbox.disturb(records={key_of(record): [{"status": 503, "retry_after": 600}]})
+    sandbox.disturb(records={key_of(record): [LATER]})
     running = app.start(record)
     ended = [app.start(new_record()), app.start_batch([new_record() for _ in range(150)])]
     for operation_id in ended:
@@ -220,7 +220,7 @@ def test_an_operation_that_has_not_changed_is_a_304_that_says_when_to_look_again
     app: Caller, sandbox: Sandbox, new_record: NewRecord
 ) -> None:
     record = new_record()
-    sandbox.disturb(records={key_of(record): [{"status": 503, "retry_after": 600}]})
+    sandbox.disturb(records={key_of(record): [LATER]})
     path = f"/api/businesses/operations/{app.start(record)}"
     app.until(path.rpartition("/")[2], lambda operation: operation["state"] == "deferred")
     tag = app.http.get(path).headers["ETag"]

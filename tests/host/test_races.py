@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 
-from tests.sandboxed import REFUSED, NewRecord, Sandbox, key_of
+from tests.sandboxed import LATER, REFUSED, NewRecord, Sandbox, key_of
 
 from .conftest import Caller
 
@@ -16,7 +16,7 @@ _CANCELS = 50
 
 def test_a_cancel_at_any_moment_is_seen_or_came_too_late(app: Caller, sandbox: Sandbox, new_record: NewRecord) -> None:
     rng = random.Random(1)
-    sandbox.disturb(rates={"503": 0.5}, seed=1)
+    sandbox.disturb(rates={"503": 0.3}, seed=1)
     operations = [app.start(new_record()) for _ in range(_CANCELS)]
 
     def cancel(operation_id: str) -> int:
@@ -34,7 +34,7 @@ def test_a_cancel_at_any_moment_is_seen_or_came_too_late(app: Caller, sandbox: S
 
 def test_cancels_at_once_are_all_seen(app: Caller, sandbox: Sandbox, new_record: NewRecord) -> None:
     record = new_record()
-    sandbox.disturb(records={key_of(record): [{"status": 503, "retry_after": 600}]})
+    sandbox.disturb(records={key_of(record): [LATER]})
     operation_id = app.start(record)
     app.until(operation_id, lambda operation: operation["state"] == "deferred")
     path = f"/api/businesses/operations/{operation_id}/cancel"

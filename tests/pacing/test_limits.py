@@ -91,6 +91,26 @@ def test_the_rate_is_learned_from_what_was_taken_until_the_refusal(limits: Limit
     assert limits.rate(3.0) == pytest.approx(50, rel=0.02)
 
 
+def test_a_refusal_after_a_few_calls_pauses_but_tells_no_rate(limits: Limits) -> None:
+    taken(limits, 5, 0.0)
+    limits.answered(limits.sent(1.0), 1.0, 429, retry_after=1.0)
+    assert (limits.delay(1.0), limits.rate(2.0)) == (1.0, math.inf)
+
+
+def test_a_refusal_among_calls_that_come_now_and_then_tells_no_rate(limits: Limits) -> None:
+    for second in range(300):
+        taken(limits, 1, float(second))
+    limits.answered(limits.sent(300.0), 300.0, 429, retry_after=1.0)
+    assert limits.rate(301.0) == math.inf
+
+
+def test_a_refusal_soon_after_another_tells_the_rate_by_a_few_calls(limits: Limits) -> None:
+    limits.answered(limits.sent(1.0), 1.0, 429, retry_after=1.0)
+    taken(limits, 4, 2.0)
+    limits.answered(limits.sent(3.0), 3.0, 429, retry_after=1.0)
+    assert limits.rate(4.0) == pytest.approx(2.0, rel=0.05)
+
+
 def test_several_refusals_of_one_moment_are_one(limits: Limits) -> None:
     taken(limits, 100, 0.0)
     calls = [limits.sent(1.0) for _ in range(5)]

@@ -210,10 +210,12 @@ def test_loops_of_several_threads_share_one_pacer() -> None:
             with lock:
                 under_way += 1
                 most = max(most, under_way)
-            await asyncio.sleep(0.001)
-            with lock:
-                under_way -= 1
-                done += 1
+            try:
+                await asyncio.sleep(0.001)
+            finally:
+                with lock:
+                    under_way -= 1
+            done += 1
             told(httpx.Response(201))
 
     async def calls() -> None:

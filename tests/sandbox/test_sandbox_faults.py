@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -153,6 +154,44 @@ def test_retry_after_goes_with_random_statuses(client: httpx.Client, book: dict[
     assert client.post("/books", json=book).headers["Retry-After"] == "3"
 
 
+def test_a_quota_refuses_the_posts_that_are_too_many(
+    client: httpx.Client, book: dict[str, Any], advance: Callable[[float], None], stats: Stats
+) -> None:
+    set_faults(client, quota={"rate": 2})
+    assert outcomes(client, [book] * 3) == [201, 201, 429]
+    refused = client.post("/books", json=book)
+    assert (refused.headers["Retry-After"], refused.headers["Content-Type"]) == ("1", "application/problem+json")
+    assert "RateLimit" not in refused.headers
+    advance(0.5)
+    assert outcomes(client, [book] * 2) == [201, 429]
+    advance(60)
+    assert outcomes(client, [book] * 3) == [201, 201, 429]
+    assert stats()["posts_by_status"] == {"201": 5, "429": 4}
+
+
+def test_a_quota_can_be_told_in_the_fields_of_all_answers(client: httpx.Client, book: dict[str, Any]) -> None:
+    set_faults(client, quota={"rate": 2, "fields": True}, records={"978-1": [{}, {"status": 500}]})
+    answers = [client.post("/books", json=book) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [201, 500, 429]
+    assert [answer.headers["RateLimit"] for answer in answers] == [
+        '"posts";r=1;t=1', '"posts";r=0;t=1', '"posts";r=0;t=1'
+    ]  # fmt: skip
+    assert {answer.headers["RateLimit-Policy"] for answer in answers} == {'"posts";q=2;w=1'}
+
+
+def test_contention_makes_a_post_wait_for_each_other_one(client: httpx.Client, book: dict[str, Any]) -> None:
+    set_faults(client, latency=0.1, contention=0.05)
+
+    def timed(number: int) -> float:
+        started = time.perf_counter()
+        assert client.post("/books", json=book | {"isbn": f"978-{number}"}).status_code == 201
+        return time.perf_counter() - started
+
+    with ThreadPoolExecutor(5) as threads:
+        assert max(threads.map(timed, range(5))) > 0.24
+    assert timed(6) < 0.2
+
+
 def test_a_script_comes_before_the_random_faults(client: httpx.Client, book: dict[str, Any]) -> None:
     set_faults(client, records={"978-1": [{}, {"status": 500}]}, rates={"503": 1.0})
     assert outcomes(client, [book] * 3) == [201, 500, 503]
@@ -189,6 +228,9 @@ def test_new_faults_take_the_place_of_those_before(client: httpx.Client, book: d
         ({"seed": "seven"}, "seed"),
         ({"retry_after": -1}, "retry_after"),
         ({"latency": "slow"}, "latency"),
+        ({"contention": -1}, "contention"),
+        ({"quota": {"rate": 0}}, "quota.rate"),
+        ({"quota": {"rate": 5, "header": True}}, "quota.header"),
     ],
 )
 def test_faults_that_cannot_be_set_are_refused_with_the_field(
