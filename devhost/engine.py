@@ -400,12 +400,12 @@ class Engine:
         turn.events.insert(0, self._event(EventType.ORCHESTRATOR_STARTED))
         try:
             turn.state = await self._replay(turn)
-            current = self._instance(instance_id)
-            if current is None or current.execution_id != instance.execution_id:
-                return  # a sub-orchestration with its id has taken its place
+            if self._is_replaced(instance):
+                return
             walk, commands, cancelled = self._follow(turn)
         except OrchestrationError as error:
-            self._fail(turn, str(error))
+            if not self._is_replaced(instance):
+                self._fail(turn, str(error))
             return
         error_text = turn.state.get("error")
         if turn.suspended and (commands or walk.continue_as_new is not None):
@@ -429,6 +429,11 @@ class Engine:
         """The instance as it is now, without asking the store for one whose execution is in memory."""
         execution = self._executions.get(instance_id)
         return execution.instance if execution is not None else self._store.instance(instance_id)
+
+    def _is_replaced(self, instance: Instance) -> bool:
+        """Whether a sub-orchestration with its id has taken its place."""
+        current = self._instance(instance.instance_id)
+        return current is None or current.execution_id != instance.execution_id
 
     def _load(self, instance: Instance) -> _Execution:
         instance_id = instance.instance_id

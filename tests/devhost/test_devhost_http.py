@@ -34,6 +34,12 @@ def finished(kitchen: httpx.Client, name: str, value: Any = None, prefix: str = 
     return instance_id
 
 
+def see(kitchen: httpx.Client, instance_id: str, status: str) -> None:
+    """Wait until an orchestration, which may not be there yet, has a status."""
+    while f'"runtimeStatus": "{status}"' not in kitchen.get(f"{WEBHOOKS}/instances/{instance_id}").text:
+        time.sleep(0.01)
+
+
 # HTTP triggers
 
 
@@ -322,16 +328,14 @@ def test_a_history_shows_the_beginning_and_the_end_of_a_timer(kitchen: httpx.Cli
 def test_a_sub_orchestration_and_its_parent_name_each_other_and_what_happened_to_them(kitchen: httpx.Client) -> None:
     instance_id = started(kitchen, "sheltering")
     child = f"{instance_id}-child"
-    while kitchen.get(f"{WEBHOOKS}/instances/{child}").json().get("runtimeStatus") != "Running":
-        time.sleep(0.01)
+    see(kitchen, child, "Running")
 
     called = {"EventType": "SubOrchestrationInstanceCreated", "Name": "waiting", "InstanceId": child}
     assert history_of(kitchen, instance_id)[1] == called
     assert kitchen.get(f"{WEBHOOKS}/instances/{child}").json()["parentInstanceId"] == instance_id
 
     kitchen.post(f"{WEBHOOKS}/instances/{child}/raiseEvent/Go", json={"speed": [3, "\u00fc"]})
-    while kitchen.get(f"{WEBHOOKS}/instances/{instance_id}").status_code == 202:
-        time.sleep(0.01)
+    see(kitchen, instance_id, "Completed")
     heard = {"EventType": "EventRaised", "Name": "Go", "Input": '{"speed":[3,"\u00fc"]}'}
     assert history_of(kitchen, child)[1] == heard
     ended = {"EventType": "SubOrchestrationInstanceCompleted", "FunctionName": "waiting", "InstanceId": child}
@@ -340,10 +344,9 @@ def test_a_sub_orchestration_and_its_parent_name_each_other_and_what_happened_to
 
 def test_a_parent_hears_why_its_sub_orchestration_was_terminated(kitchen: httpx.Client) -> None:
     instance_id = started(kitchen, "sheltering")
-    while kitchen.post(f"{WEBHOOKS}/instances/{instance_id}-child/terminate?reason=enough").status_code == 404:
-        time.sleep(0.01)
-    while kitchen.get(f"{WEBHOOKS}/instances/{instance_id}").status_code == 202:
-        time.sleep(0.01)
+    see(kitchen, f"{instance_id}-child", "Running")
+    kitchen.post(f"{WEBHOOKS}/instances/{instance_id}-child/terminate?reason=enough")
+    see(kitchen, instance_id, "Failed")
 
     failed = {"EventType": "SubOrchestrationInstanceFailed", "FunctionName": "waiting", "Reason": "enough"}
     assert history_of(kitchen, instance_id)[1] == failed | {"InstanceId": f"{instance_id}-child"}
