@@ -40,6 +40,7 @@ _ID_PLACEHOLDER = "INSTANCEID"
 
 _EVENT_FIELDS = ("Timestamp", "Reason", "Details", "FireAt", "OrchestrationStatus", "InstanceId", "Data")
 _HIDDEN = frozenset({EventType.ORCHESTRATOR_STARTED, EventType.ORCHESTRATOR_COMPLETED})
+_SHOWN_WITH_THEIR_ENDS = frozenset(SCHEDULING) - {EventType.TIMER_CREATED}
 _EVENT_NAMES = {
     EventType.SUB_ORCHESTRATION_CREATED: "SubOrchestrationInstanceCreated",
     EventType.SUB_ORCHESTRATION_COMPLETED: "SubOrchestrationInstanceCompleted",
@@ -176,7 +177,7 @@ class DurableHttp:
     def _purge_by_filter(self, request: web.Request) -> web.Response:
         conditions = self._conditions(request)
         if "created_from" not in conditions:
-            return _error(400, "Please provide value for 'createdTimeFrom' parameter.")
+            return web.json_response("Please provide value for 'createdTimeFrom' parameter.", status=400)
         found = list(self._store.find(**conditions))
         if not all(one.finished for one in found):
             return _error(400, "Azure would delete running instances: name states in runtimeStatus that have ended.")
@@ -208,7 +209,8 @@ class DurableHttp:
         except ValueError as error:
             return _error(400, "Invalid JSON content", str(error))
         # As in Azure, what the SDK's client sends (JSON inside a JSON text) reaches the orchestrator as a text.
-        self._engine.raise_event(instance_id, name, json.dumps(data))
+        text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+        self._engine.raise_event(instance_id, name, text)
         return web.Response(status=202)
 
     async def _operate(self, request: web.Request, instance_id: str, operation: str) -> web.Response:
@@ -221,6 +223,10 @@ class DurableHttp:
             case "resume":
                 self._engine.resume(instance_id, reason)
             case "rewind":
+                status = self._engine.require(instance_id).status
+                if status != "Failed":
+                    text = f"This orchestration has status {status}, but only orchestrations in the "
+                    return web.json_response(text + '"Failed" state can be rewound.', status=412)
                 self._engine.rewind(instance_id, reason)
             case "restart":
                 new_id = _flag(request, "restartWithNewInstanceId", default=True)
@@ -271,23 +277,25 @@ def _read_token(request: web.Request) -> str:
 
 
 def shown_history(texts: list[str], *, show_input: bool, show_output: bool) -> list[dict[str, Any]]:
-    """A history as a status shows it: an event that ends a task stands for the one that scheduled it, too."""
+    """A history as a status shows it: an event that ends a task, but for a timer, stands for its beginning, too."""
     events = [json.loads(text) for text in texts]
-    scheduled = {event["EventId"]: event for event in events if event["EventType"] in SCHEDULING}
+    scheduled = {event["EventId"]: event for event in events if event["EventType"] in _SHOWN_WITH_THEIR_ENDS}
     ended = {event[COMPLETIONS[event["EventType"]]] for event in events if event["EventType"] in COMPLETIONS}
     shown = []
     for event in events:
         event_type = EventType(event["EventType"])
-        if event_type in _HIDDEN or (event_type in SCHEDULING and event["EventId"] in ended):
+        if event_type in _HIDDEN or (event_type in _SHOWN_WITH_THEIR_ENDS and event["EventId"] in ended):
             continue
         entry = {"EventType": _EVENT_NAMES.get(event_type, event_type.name.title().replace("_", ""))}
         entry |= {name: event[name] for name in _EVENT_FIELDS if event.get(name) is not None}
         if event_type in COMPLETIONS and (opening := scheduled.get(event[COMPLETIONS[event_type]])) is not None:
             entry["ScheduledTime"] = opening["Timestamp"]
-            event = {"Name": opening.get("Name"), **event}
+            entry |= {"InstanceId": opening["InstanceId"]} if opening.get("InstanceId") else {}
+            event = {"Name": opening["Name"], **event}
         if event.get("Name") is not None:
-            entry["Name" if event_type == EventType.EVENT_RAISED else "FunctionName"] = event["Name"]
-        if show_input and event.get("Input") is not None:
+            is_named = event_type == EventType.EVENT_RAISED or event_type in SCHEDULING
+            entry["Name" if is_named else "FunctionName"] = event["Name"]
+        if show_input and event.get("Input") is not None and event_type not in SCHEDULING:
             entry["Input"] = event["Input"]
         if show_output and event.get("Result") is not None:
             entry["Result"] = json.loads(event["Result"], parse_constant=str)
@@ -296,9 +304,11 @@ def shown_history(texts: list[str], *, show_input: bool, show_output: bool) -> l
 
 
 def _status_json(instance: Instance, *, show_input: bool) -> dict[str, Any]:
+    parent = {"parentInstanceId": json.loads(instance.parent)["instance_id"]} if instance.parent else {}
     return {
         "name": instance.name,
         "instanceId": instance.instance_id,
+        **parent,
         "runtimeStatus": instance.status,
         "input": json.loads(instance.input) if show_input else None,
         "customStatus": json.loads(instance.custom_status or "null"),

@@ -32,8 +32,6 @@ _CACHED_EXECUTIONS = 1000
 _TIMERS_AT_ONCE = 1000
 # The bytes of UTF-16 that a custom status may have.
 _CUSTOM_STATUS_LIMIT = 16 * 1024
-# What reaches a suspended orchestration; the ends of its tasks wait until it is resumed.
-_HEARD_WHILE_SUSPENDED = frozenset({EventType.EVENT_RAISED, EventType.EXECUTION_RESUMED})
 
 
 class App(Protocol):
@@ -68,7 +66,7 @@ class InstanceExistsError(Exception):
     """An instance with this id is still running."""
 
     def __init__(self, instance: Instance) -> None:
-        super().__init__(f"An orchestration instance with the status {instance.status} already exists.")
+        super().__init__(f"An Orchestration instance with the status {instance.status} already exists.")
 
 
 class InstanceNotFoundError(Exception):
@@ -185,7 +183,7 @@ class Engine:
 
     def terminate(self, instance_id: str, reason: str) -> None:
         """End an orchestration. Raises `InstanceNotFoundError` and `InstanceGoneError`."""
-        self._send(instance_id, EventType.EXECUTION_TERMINATED, Input=json.dumps(reason))
+        self._send(instance_id, EventType.EXECUTION_TERMINATED, Input=reason)
 
     def suspend(self, instance_id: str, reason: str) -> None:
         """Halt an orchestration. Raises `InstanceNotFoundError` and `InstanceGoneError`."""
@@ -390,7 +388,7 @@ class Engine:
             return
         turn = self._take_in(self._load(instance))
         if turn.terminated is not None:
-            self._end(turn, "Terminated", turn.terminated["Input"])
+            self._end(turn, "Terminated", json.dumps(turn.terminated["Input"]))
             return
         if not turn.runs_code:
             with self._store.transaction():
@@ -402,22 +400,25 @@ class Engine:
         turn.events.insert(0, self._event(EventType.ORCHESTRATOR_STARTED))
         try:
             turn.state = await self._replay(turn)
-            current = self._instance(instance_id)
-            if current is None or current.execution_id != instance.execution_id:
-                return  # a sub-orchestration with its id has taken its place
+            if self._is_replaced(instance):
+                return
             walk, commands, cancelled = self._follow(turn)
         except OrchestrationError as error:
-            self._fail(turn, str(error))
+            if not self._is_replaced(instance):
+                self._fail(turn, str(error))
             return
         error_text = turn.state.get("error")
         if turn.suspended and (commands or walk.continue_as_new is not None):
             # The code has run on, for an event, but what it asks for waits until it is resumed: another walk finds it.
             self._commit(turn, (), cancelled)
             turn.execution.walk = None
-        elif walk.open or not (turn.state["isDone"] or error_text):
+            return
+        if walk.open or not (turn.state["isDone"] or error_text):
             # As in Azure, an orchestration whose code has ended goes on until all that it began has ended, too.
             self._commit(turn, commands, cancelled)
-        elif error_text is not None:
+            return
+        turn.events += [self._event(**command.event()) for command in commands]
+        if error_text is not None:
             self._fail(turn, f"Orchestrator function '{instance.name}' failed: {error_text}")
         elif walk.continue_as_new is not None:
             self._continue_as_new(turn, walk.continue_as_new)
@@ -428,6 +429,11 @@ class Engine:
         """The instance as it is now, without asking the store for one whose execution is in memory."""
         execution = self._executions.get(instance_id)
         return execution.instance if execution is not None else self._store.instance(instance_id)
+
+    def _is_replaced(self, instance: Instance) -> bool:
+        """Whether a sub-orchestration with its id has taken its place."""
+        current = self._instance(instance.instance_id)
+        return current is None or current.execution_id != instance.execution_id
 
     def _load(self, instance: Instance) -> _Execution:
         instance_id = instance.instance_id
@@ -447,13 +453,17 @@ class Engine:
         if first_turn:
             started = {"Name": instance.name, "Version": instance.version, "Input": json.loads(instance.input)}
             turn.events.append(self._event(EventType.EXECUTION_STARTED, **started))
-        for message in self._store.messages(instance.instance_id):
+        messages = self._store.messages(instance.instance_id)
+        # A suspended orchestration hears of nothing but events, until it is resumed: then of all that came before.
+        resumed = max((m.sequence for m in messages if m.event["EventType"] == EventType.EXECUTION_RESUMED), default=-1)
+        for message in messages:
             event = message.event
             event_type = event["EventType"]
+            held = turn.suspended and message.sequence > resumed and event_type != EventType.EVENT_RAISED
             if message.execution_id in (None, instance.execution_id):
                 if event_type == EventType.EXECUTION_TERMINATED:
                     turn.terminated = event
-                elif first_turn or (turn.suspended and event_type not in _HEARD_WHILE_SUSPENDED):
+                elif first_turn or held:
                     continue
                 elif event_type in (EventType.EXECUTION_SUSPENDED, EventType.EXECUTION_RESUMED):
                     turn.suspended = event_type == EventType.EXECUTION_SUSPENDED
@@ -574,13 +584,13 @@ class Engine:
     def _tell_parent(self, child: Instance) -> str:
         """Send a parent the outcome of its sub-orchestration; returns the parent's id."""
         parent = json.loads(child.parent or "{}")
-        event = self._event(
-            EventType.SUB_ORCHESTRATION_COMPLETED, TaskScheduledId=parent["task_id"], Result=child.output
-        )
-        if child.status != "Completed":
-            event["EventType"] = EventType.SUB_ORCHESTRATION_FAILED
-            event["Reason"] = json.loads(child.output or "null")
-            event["Details"] = f"The sub-orchestration '{child.instance_id}' ended as {child.status}"
+        if child.status == "Completed":
+            event = self._event(EventType.SUB_ORCHESTRATION_COMPLETED, Result=child.output)
+        else:
+            event = self._event(
+                EventType.SUB_ORCHESTRATION_FAILED, Reason=json.loads(child.output or "null"), Details=None
+            )
+        event["TaskScheduledId"] = parent["task_id"]
         self._store.send(parent["instance_id"], parent["execution_id"], event)
         return str(parent["instance_id"])
 

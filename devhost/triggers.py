@@ -1,6 +1,7 @@
 """Serves HTTP triggers: finds the function of a request, invokes it, and turns what it returned into a response."""
 
 import json
+import logging
 import secrets
 import time
 from http.cookies import SimpleCookie
@@ -14,6 +15,8 @@ from devhost.routes import Route, RouteError
 from devhost.settings import HostSettings
 from devhost.streaming import Exchange
 from devhost.worker import HTTP, Function, FunctionApp, Outcome
+
+logger = logging.getLogger(__name__)
 
 # The real host's limits of a request's body and headers.
 MAX_BODY_BYTES = 100 * 1024 * 1024
@@ -54,7 +57,8 @@ class HttpTriggers:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer a request: 404 for a path or a method that no function has, 401, 429, or what the function says."""
-        found = self._find(request.method, request.rel_url.path_safe)
+        # Of what is encoded in a path, the real host leaves only slashes as they are.
+        found = self._find(request.method, request.rel_url.path_safe.replace("%25", "%"))
         if found is None:
             return web.Response(status=404)
         target, route_values = found
@@ -121,7 +125,7 @@ def _to_message(request: web.Request, route_values: dict[str, str], body: bytes)
         http=RpcHttp(
             method=request.method,
             url=str(request.url),
-            headers={name.lower(): ", ".join(headers.getall(name)) for name in headers},
+            headers={name.lower(): ",".join(headers.getall(name)) for name in headers},
             params=route_values,
             query={name: ",".join(texts) for name, texts in given.items() if texts},
             body=TypedData(bytes=body),
@@ -138,6 +142,9 @@ def _to_response(outcome: Outcome) -> web.Response:
         return web.Response(text=str(outcome.value.value))
     http = outcome.value.value
     headers = {name: text for name, text in http.headers.items() if name.lower() not in _SERVER_HEADERS}
+    if not all(text.isascii() for text in headers.values()):
+        logger.error("Headers of a response must be ASCII: the real host fails with others, and so does this one")
+        return web.Response(status=500)
     response = web.Response(status=int(http.status_code), headers=headers, body=http.body.value or b"")
     for cookie in http.cookies or ():
         response.headers.add("Set-Cookie", _set_cookie(cookie))

@@ -5,6 +5,7 @@ import base64
 import gzip
 import json
 import re
+import time
 import uuid
 from typing import Any
 from urllib.parse import unquote
@@ -33,6 +34,12 @@ def finished(kitchen: httpx.Client, name: str, value: Any = None, prefix: str = 
     return instance_id
 
 
+def see(kitchen: httpx.Client, instance_id: str, status: str) -> None:
+    """Wait until an orchestration, which may not be there yet, has a status."""
+    while f'"runtimeStatus": "{status}"' not in kitchen.get(f"{WEBHOOKS}/instances/{instance_id}").text:
+        time.sleep(0.01)
+
+
 # HTTP triggers
 
 
@@ -45,7 +52,7 @@ def test_a_request_reaches_its_function_with_route_query_headers_and_body(kitche
         "method": "POST",
         "route": {"word": "abc", "number": "7"},
         "query": {"a": "1,2", "b": "x y"},
-        "header": "1, 2",
+        "header": "1,2",
         "length": 5,
         "url": f"{kitchen.base_url}/api/echo/abc/7?a=1&a=2&b=x%20y".replace("//api", "/api"),
     }
@@ -53,6 +60,18 @@ def test_a_request_reaches_its_function_with_route_query_headers_and_body(kitche
 
 def test_empty_values_of_a_query_do_not_reach_a_function_as_on_azure(kitchen: httpx.Client) -> None:
     assert kitchen.get("/api/echo/abc?a=&b&c=3&d=&d=4&d=&d=5").json()["query"] == {"c": "3", "d": "4,5"}
+
+
+@pytest.mark.parametrize(
+    ("path", "value"), [("50%25", "50%"), ("%C3%BC", "\u00fc"), ("a%2Fb", "a%2Fb"), ("a%252Fb", "a%2Fb")]
+)
+def test_a_value_of_a_route_is_decoded_but_for_slashes(kitchen: httpx.Client, path: str, value: str) -> None:
+    assert kitchen.get(f"/api/told/{path}").text == value
+
+
+@pytest.mark.parametrize(("text", "status"), [("Mueller", 200), ("M\u00fcller", 500)])
+def test_a_header_that_is_not_ascii_fails_the_response(kitchen: httpx.Client, text: str, status: int) -> None:
+    assert kitchen.get("/api/told/x", params={"header": text}).status_code == status
 
 
 def test_an_optional_part_of_a_route_may_be_absent(kitchen: httpx.Client) -> None:
@@ -291,6 +310,49 @@ def test_a_status_shows_the_history_when_asked(kitchen: httpx.Client) -> None:
     assert "Input" not in status["historyEvents"][0]
 
 
+def history_of(kitchen: httpx.Client, instance_id: str) -> list[dict[str, Any]]:
+    answer = kitchen.get(f"{WEBHOOKS}/instances/{instance_id}?showHistory=true&showHistoryOutput=true")
+    shown: list[dict[str, Any]] = answer.json()["historyEvents"]
+    return [
+        {name: value for name, value in event.items() if name not in {"Timestamp", "ScheduledTime"}} for event in shown
+    ]
+
+
+def test_a_history_shows_the_beginning_and_the_end_of_a_timer(kitchen: httpx.Client) -> None:
+    _, created, fired, _ = history_of(kitchen, finished(kitchen, "napping", 20))
+
+    assert (created["EventType"], fired["EventType"]) == ("TimerCreated", "TimerFired")
+    assert created["FireAt"] == fired["FireAt"]
+
+
+def test_a_sub_orchestration_and_its_parent_name_each_other_and_what_happened_to_them(kitchen: httpx.Client) -> None:
+    instance_id = started(kitchen, "sheltering")
+    child = f"{instance_id}-child"
+    see(kitchen, child, "Running")
+
+    called = {"EventType": "SubOrchestrationInstanceCreated", "Name": "waiting", "InstanceId": child}
+    assert history_of(kitchen, instance_id)[1] == called
+    assert kitchen.get(f"{WEBHOOKS}/instances/{child}").json()["parentInstanceId"] == instance_id
+
+    kitchen.post(f"{WEBHOOKS}/instances/{child}/raiseEvent/Go", json={"speed": [3, "\u00fc"]})
+    see(kitchen, instance_id, "Completed")
+    heard = {"EventType": "EventRaised", "Name": "Go", "Input": '{"speed":[3,"\u00fc"]}'}
+    assert history_of(kitchen, child)[1] == heard
+    ended = {"EventType": "SubOrchestrationInstanceCompleted", "FunctionName": "waiting", "InstanceId": child}
+    assert history_of(kitchen, instance_id)[1] == ended | {"Result": {"speed": [3, "\u00fc"]}}
+
+
+def test_a_parent_hears_why_its_sub_orchestration_was_terminated(kitchen: httpx.Client) -> None:
+    instance_id = started(kitchen, "sheltering")
+    see(kitchen, f"{instance_id}-child", "Running")
+    kitchen.post(f"{WEBHOOKS}/instances/{instance_id}-child/terminate?reason=enough")
+    see(kitchen, instance_id, "Failed")
+
+    failed = {"EventType": "SubOrchestrationInstanceFailed", "FunctionName": "waiting", "Reason": "enough"}
+    assert history_of(kitchen, instance_id)[1] == failed | {"InstanceId": f"{instance_id}-child"}
+    assert {"EventType": "ExecutionTerminated", "Input": "enough"} in history_of(kitchen, f"{instance_id}-child")
+
+
 def test_a_failed_status_is_500_only_when_asked(kitchen: httpx.Client) -> None:
     url = f"{WEBHOOKS}/instances/{finished(kitchen, 'failing')}"
 
@@ -327,11 +389,13 @@ def test_an_event_reaches_its_orchestration(kitchen: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("operation", ["raiseEvent/Go", "terminate", "suspend", "resume", "rewind"])
-def test_an_operation_on_what_does_not_exist_or_has_ended_is_404_or_410(kitchen: httpx.Client, operation: str) -> None:
+def test_an_operation_on_what_does_not_exist_or_has_ended_is_refused(kitchen: httpx.Client, operation: str) -> None:
     ended = finished(kitchen, "greet", "you")
 
     assert kitchen.post(f"{WEBHOOKS}/instances/nobody/{operation}", json=1).status_code == 404
-    assert kitchen.post(f"{WEBHOOKS}/instances/{ended}/{operation}", json=1).status_code == 410
+    assert kitchen.post(f"{WEBHOOKS}/instances/{ended}/{operation}", json=1).status_code == (
+        412 if operation == "rewind" else 410
+    )
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "nobody"), ("DELETE", "nobody"), ("POST", "nobody/dance")])

@@ -278,7 +278,8 @@ async def test_a_sub_orchestration_takes_the_place_of_what_runs_under_its_id(
     assert durable.engine.require("taken").name == "child"
 
 
-async def test_a_turn_of_what_was_replaced_meanwhile_comes_to_nothing(durable: Durable) -> None:
+@pytest.mark.parametrize("breaks_down", [False, True])
+async def test_a_turn_of_what_was_replaced_meanwhile_comes_to_nothing(durable: Durable, breaks_down: bool) -> None:
     gate = asyncio.Event()
     invoke = durable.app.invoke
 
@@ -286,6 +287,7 @@ async def test_a_turn_of_what_was_replaced_meanwhile_comes_to_nothing(durable: D
         outcome = await invoke(function, data, **options)
         if function.name == "other":
             await gate.wait()
+            return Outcome(error="the worker is gone") if breaks_down else outcome
         return outcome
 
     @durable.app.orchestrator

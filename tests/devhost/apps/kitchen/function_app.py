@@ -54,6 +54,11 @@ async def answer(req: func.HttpRequest) -> func.HttpResponse:
     return response
 
 
+@app.route(route="told/{text}")
+def told(req: func.HttpRequest) -> func.HttpResponse:
+    return func.HttpResponse(req.route_params["text"], headers={"X-Told": req.params.get("header", "nothing")})
+
+
 @app.route(route="fail")
 def fail(req: func.HttpRequest) -> func.HttpResponse:
     raise ValueError("the reason is for the log")
@@ -128,6 +133,11 @@ def waiting(context: df.DurableOrchestrationContext) -> Generator[Any, Any, Any]
 def napping(context: df.DurableOrchestrationContext) -> Generator[Any, Any, Any]:
     yield context.create_timer(context.current_utc_datetime + timedelta(milliseconds=context.get_input()))
     return "rested"
+
+
+@app.orchestration_trigger(context_name="context")
+def sheltering(context: df.DurableOrchestrationContext) -> Generator[Any, Any, Any]:
+    return (yield context.call_sub_orchestrator("waiting", None, f"{context.instance_id}-child"))
 
 
 @app.orchestration_trigger(context_name="context")
