@@ -26,6 +26,7 @@ TIME_BOX = 20.0
 CALL_DEADLINE = 40.0
 """Seconds that each call may take, so that an activity is over within a minute."""
 
+_WORTH_A_TIMER = 5.0  # seconds of a pause; a shorter one is waited for by the next activity
 _SHORTEST_WAIT = 1.0  # seconds after the API has said that it is asked too much
 _MOST_REASONS = 20
 OTHER_REASONS = "deferred for several reasons, see the app's log"
@@ -116,7 +117,7 @@ class Report(BaseModel):
         results: Of these, a line each (`results.read_line`), in the same order.
         counts: Of these.
         deferred: The records that have to be tried again.
-        paused: Seconds for which the API wants nothing; None if the time box was what ended the work, or nothing.
+        paused: Seconds for which the API wants nothing, if that is long.
     """
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
@@ -136,6 +137,7 @@ class _Work:
     begin_by: float
     doubts: frozenset[int]
     outcomes: dict[int, AttemptOutcome] = field(default_factory=dict)
+    stopped: bool = False
     paused: float | None = None
 
 
@@ -156,7 +158,7 @@ async def post_records(chunk: Chunk, *, clock: Callable[[], float] = time.monoto
 
     async def lane() -> None:
         for index, attempt in attempts:  # one iterator for all lanes
-            if work.paused is not None or clock() >= work.begin_by:
+            if work.stopped or clock() >= work.begin_by:
                 return
             await _try(index, attempt, api, work, clock)
 
@@ -182,7 +184,9 @@ async def _try(index: int, attempt: Attempt, api: BusinessApi, work: _Work, cloc
         try:
             outcome = await try_to_post(attempt, api, clock=clock, posted_level=logging.DEBUG)
         except ApiPausedError as error:
-            work.paused = error.retry_after if clock() < work.begin_by else work.paused
+            work.stopped = True
+            if error.retry_after is not None and error.retry_after > _WORTH_A_TIMER:
+                work.paused = error.retry_after
             return
         except Exception as error:  # noqa: BLE001 (whatever it is, it is told of)
             # A bug that one record brings to light is none of the others.

@@ -50,6 +50,11 @@ class Concurrency:
         """Whether no other call may begin."""
         return self.under_way >= self._limit
 
+    @property
+    def at_maximum(self) -> bool:
+        """Whether as many calls are under way as ever may be."""
+        return self.under_way >= self._maximum
+
     def _begin(self, now: float) -> None:
         """Measure anew."""
         self._round_began, self._latencies, self._measured = now, 0.0, 0

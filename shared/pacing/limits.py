@@ -28,6 +28,9 @@ PROBE = 4.0
 PATIENT_AFTER = 300.0
 """Seconds of an outage after which the time between probes doubles with each."""
 
+STALL = 4.0
+"""Seconds after which one more call is sent, though as many are under way as were found good: these may hang."""
+
 EARLY = 8.0
 """Seconds after a pause within which a limit on the rate, once measured, does not refuse again unless it changes."""
 
@@ -74,6 +77,7 @@ class Limits:
         self._concurrency = Concurrency(max_concurrency)
         self._longest_pause = longest_pause
         self._sent = 0
+        self._last_sent_at = -math.inf
         self._era = next(_eras)
         self._last_admitted = 0  # the highest number of a call that was answered, and not refused
         self._first_of_refusal = 0  # the number of the first call that was refused, the last time
@@ -125,11 +129,18 @@ class Limits:
         return min(closed, max(self._refused_at + ODD_PAUSE - now, 0.0)) if in_doubt else closed
 
     def delay(self, now: float) -> float:
-        """Seconds until the next call may be sent; infinite if one that is under way has to end first."""
+        """Seconds until the next call may be sent; infinite if one that is under way has to end first.
+
+        A few calls that hang must not hold all others.
+        """
         closed = self.closed_for(now)
         if closed > 0 or self._down_since is not None or now < self._paused_until:
             return closed
-        return math.inf if self._concurrency.full else self._rate.delay(now)
+        if not self._concurrency.full:
+            return self._rate.delay(now)
+        if self._concurrency.at_maximum:
+            return math.inf
+        return max(self._last_sent_at + STALL - now, self._rate.delay(now))
 
     def reason(self, now: float) -> str:
         """Why a call has to wait."""
@@ -150,6 +161,7 @@ class Limits:
             self._pause_probe_at = now + self._pause_probe_gap
         self._rate.sent(now)
         self._sent += 1
+        self._last_sent_at = now
         return Call(self._sent, now, self._era, self._concurrency.began())
 
     def abandoned(self, call: Call) -> None:

@@ -32,10 +32,11 @@ _log = logging.getLogger("pacing")
 
 
 class _Waiter:
-    __slots__ = ("call", "future", "gone", "loop")
+    __slots__ = ("begin_by", "call", "future", "gone", "loop")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, begin_by: float) -> None:
         self.loop = loop
+        self.begin_by = begin_by
         self.future: asyncio.Future[None] = loop.create_future()
         self.call: Call | None = None  # once admitted
         self.gone = False  # waits no more
@@ -110,7 +111,7 @@ class Pacer:
             earliest = min(closed, LOOK_UP_PATIENCE) if look_up else closed
             if now + earliest > begin_by:
                 raise GateClosedError(closed, self._limits.reason(now))
-            waiter = _Waiter(asyncio.get_running_loop())
+            waiter = _Waiter(asyncio.get_running_loop(), begin_by)
             (self._look_ups if look_up else self._posts).append(waiter)
         self._pump()
         forced = look_up and now + LOOK_UP_PATIENCE <= begin_by
@@ -198,6 +199,7 @@ class Pacer:
                 delay = self._limits.delay(now)
                 if delay > 0:
                     self._see_to_alarm(waiter.loop, now, delay)
+                    self._turn_away(now)
                     break
                 queue.popleft()
                 waiter.call = self._limits.sent(now)
@@ -205,6 +207,14 @@ class Pacer:
             news, self._limits.news = self._limits.news, []
         for level, text in news:
             _log.log(level, "%s: %s", self._name, text)
+
+    def _turn_away(self, now: float) -> None:
+        """Let those posts go that will not be admitted in time, since a pause has begun."""
+        if closed := self._limits.certainly_closed_for(now):
+            for waiter in self._posts:
+                if waiter.begin_by < now + closed and not waiter.gone and not waiter.loop.is_closed():
+                    waiter.gone = True
+                    _call_soon(waiter.loop, _wake, waiter.future)
 
     def _see_to_alarm(self, loop: asyncio.AbstractEventLoop, now: float, delay: float) -> None:
         """Have the queues looked at after `delay` seconds, if nothing else sees to that."""

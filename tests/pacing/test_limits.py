@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.http.rate_limits import RateLimit
-from shared.pacing.limits import FAILURES, PROBE, Call, Limits
+from shared.pacing.limits import FAILURES, PROBE, STALL, Call, Limits
 
 
 @pytest.fixture
@@ -30,7 +30,20 @@ def taken(limits: Limits, calls: int, now: float, latency: float = 0.05) -> None
 
 def test_at_first_a_few_calls_may_be_under_way(limits: Limits) -> None:
     assert [limits.delay(0.0), limits.sent(0.0), limits.delay(0.0), limits.sent(0.0)][::2] == [0.0, 0.0]
-    assert limits.delay(0.0) == math.inf
+    assert limits.delay(0.0) == STALL
+
+
+def test_calls_that_hang_hold_the_others_for_a_moment_only_but_never_more_than_may_be_under_way() -> None:
+    limits, sent = Limits(max_concurrency=4, longest_pause=900.0), []
+    for second in range(60):
+        if limits.delay(second) <= 0:
+            limits.sent(second)
+            sent.append(second)
+            if limits.delay(second) <= 0:
+                limits.sent(second)
+                sent.append(second)
+    assert sent == [0, 0, 4, 8]
+    assert limits.delay(60.0) == math.inf
 
 
 @pytest.mark.parametrize("status", [429, 503])

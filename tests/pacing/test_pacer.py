@@ -53,6 +53,20 @@ class World:
                 await self.call(seconds=0.0, status=0)
 
 
+def test_a_post_that_waits_is_told_at_once_of_a_pause_that_is_too_long_for_it() -> None:
+    async def main() -> None:
+        world = World(max_concurrency=1)
+        limited = world.call(status=429, headers={"Retry-After": "60"})
+        told = await asyncio.gather(
+            limited, world.call(), world.call(begin_by=world.began + 90.0), return_exceptions=True
+        )
+        assert isinstance(told[1], GateClosedError)
+        assert told[1].retry_after == pytest.approx(60.0)
+        assert told[2] == 61.0
+
+    run_virtually(main())
+
+
 def test_posts_go_in_the_order_in_which_they_came_and_look_ups_before_them() -> None:
     async def main() -> None:
         world = World(max_concurrency=1)
