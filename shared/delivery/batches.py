@@ -128,6 +128,7 @@ class Batch(BaseModel):
         kept: How much is kept of what the API tells about a record, on average (`bounds.size`).
         round: Number of the round that comes next or is under way, from 1.
         idle_rounds: How many rounds before this one, in a row, have settled nothing.
+        due_at: UTC; what the timer before the round was set to, which may have fired a second early. None without one.
         started_at: UTC, in durable time; None before the first round.
         reason: Why records were given up.
     """
@@ -147,6 +148,7 @@ class Batch(BaseModel):
     kept: int = BATCH_LIMIT
     round: int = 1
     idle_rounds: int = 0
+    due_at: datetime | None = None
     started_at: datetime | None = None
     reason: str | None = None
 
@@ -267,6 +269,7 @@ class Batch(BaseModel):
                 "revisions": tuple(revisions.items()),
                 "round": 1,
                 "idle_rounds": 0,
+                "due_at": None,
                 "started_at": None,
                 "reason": None,
             }

@@ -73,8 +73,8 @@ class Round:
         for group in batch.waiting:
             deferred = _Deferred(group.reason, group.may_be_stored, group.until, fresh=False)
             self._deferred |= dict.fromkeys(group.indexes, deferred)
-        soon = now + timedelta(seconds=EARLIEST)  # a timer may have fired that much too early
-        due = [index for group in batch.waiting if group.until <= soon for index in group.indexes]
+        reached = max(now, batch.due_at or now)  # a timer may have fired a little too early
+        due = [index for group in batch.waiting if group.until <= reached for index in group.indexes]
         untried = [i for i, line in enumerate(batch.result_lines) if not line and i not in self._deferred]
         self._queue = deque([*untried, *due])
         self._lanes = _lanes(batch.settings.parallelism)
@@ -179,13 +179,14 @@ class Round:
         """How many rounds in a row, with this one, have settled nothing."""
         return 0 if self._counts.settled > self._batch.counts.settled else self._batch.idle_rounds + 1
 
-    def following(self, now: datetime, *, waited: bool) -> Batch:
+    def following(self, now: datetime, *, due: datetime | None = None) -> Batch:
         """The batch as it stands after the round.
 
         Args:
             now: Durable time (UTC).
-            waited: Whether the next round comes after a delay.
+            due: When the next round is due; None if it comes without a delay.
         """
+        waited = due is not None
         records, results = self._lines.copy(), self._result_lines()
         for index, line in enumerate(results):
             if line and is_posted(line):
@@ -198,6 +199,7 @@ class Round:
                 "waiting": _grouped(self._deferred, self._backoff(now)),
                 "doubts": tuple(sorted(self._doubts)),
                 "round": self._batch.round + waited,
+                "due_at": due,
                 "idle_rounds": self._idle_rounds if waited else min(self._idle_rounds, self._batch.idle_rounds),
             }
         )
@@ -212,7 +214,7 @@ class Round:
 
     def closed(self, end: type[GaveUp | Cancelled], now: datetime) -> Batch:
         """The batch at its end: what is not settled will not be sent again."""
-        batch = self.following(now, waited=False)
+        batch = self.following(now)
         results = batch.result_lines
         ends: dict[int, GaveUp | Cancelled] = {}
         for index, line in enumerate(results):
@@ -275,11 +277,12 @@ def _lanes(parallelism: int) -> list[int]:
 def _grouped(deferred: Mapping[int, _Deferred], backoff: datetime) -> tuple[Waiting, ...]:
     """Those deferred for the same reason, and due at the same time, together; in so few groups as can be stored."""
     groups: dict[tuple[str, bool, datetime], list[int]] = {}
-    for reasons_told, seconds in ((True, 1), (True, 60), (False, 60), (False, 3600)):
+    for reasons_told, seconds in ((True, 0), (True, 1), (True, 60), (False, 60), (False, 3600)):
         groups = {}
         for index, one in deferred.items():
             reason = one.reason if reasons_told else OTHER_REASONS
-            groups.setdefault((reason, one.may_be_stored, _rounded_up(one.due(backoff), seconds)), []).append(index)
+            due = _rounded_up(one.due(backoff), seconds) if seconds else one.due(backoff)
+            groups.setdefault((reason, one.may_be_stored, due), []).append(index)
         if len(groups) <= MOST_GROUPS:
             break
     return tuple(

@@ -58,7 +58,7 @@ def PostBusinessesOrchestrator(context: df.DurableOrchestrationContext) -> Gener
         left = round_.closed(Cancelled if cancelled else GaveUp, now)
         count_all(context, Counts(gave_up=left.counts.gave_up, cancelled=left.counts.cancelled))
     else:
-        left = round_.following(now, waited=due > now)
+        left = round_.following(now, due=due if due > now else None)
     context.continue_as_new(stored(left))
     return None
 

@@ -11,7 +11,7 @@ from shared.delivery.batches import MAX_RECORDS
 from .list_query import DEFAULT_LIMIT, MAX_LIMIT, RECENT
 from .model import Operation, OperationPage, ResultPage, Validation
 from .problems import Refusal
-from .requests import IDEMPOTENCY_KEY, MAX_WAIT_SECONDS, Correction
+from .requests import IDEMPOTENCY_KEY, MAX_WAIT_SECONDS
 from .results import COLUMNS, OUTCOMES
 from .schemas import schemas_of
 
@@ -68,10 +68,25 @@ def document(server_url: str) -> dict[str, Any]:
         server_url: What the paths are relative to, such as `/api`.
     """
     schemas = schemas_of(
-        sent=[NewBusiness, Correction],
+        sent=[NewBusiness],
         answered=[Business, Operation, OperationPage, ResultPage, Validation, Refusal],
         ref_template=_REF,
     )
+    schemas["Correction"] = {
+        "description": "A record to be sent in place of another one of a batch",
+        "type": "object",
+        "properties": {
+            "index": {
+                "type": "integer",
+                "minimum": 0,
+                "maximum": MAX_RECORDS - 1,
+                "description": "Of that one, from 0",
+            },
+            "record": _schema("NewBusiness"),
+        },
+        "required": ["index", "record"],
+        "additionalProperties": False,
+    }
     schemas["NewBusiness"]["examples"] = [_EXAMPLE]
     schemas["Business"]["examples"] = [{**assigned(), **_EXAMPLE}]
     schemas["Posted"]["properties"]["business"] |= _schema("Business")  # the model has plain JSON there

@@ -123,7 +123,7 @@ def batch_of(status: OrchestrationStatus) -> Batch:
     for event in history:
         if event.get("EventType") == "TaskCompleted" and event.get("FunctionName") == CHUNK:
             round_.take_in(Report.model_validate(_decoded(event.get("Result"))), now)
-    batch = round_.following(now, waited=False)
+    batch = round_.following(now)
     return batch.doubted() if status.runtime_status.name in _CUT_SHORT else batch
 
 

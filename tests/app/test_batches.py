@@ -100,7 +100,7 @@ def test_every_record_goes_out_once_in_order_and_no_more_at_once_than_wanted(tot
             round_.returned(chunk, posted(chunk.indexes), START)
         if len(sent) > total:
             break
-        round_ = round_ if not round_._ending else Round(round_.following(START, waited=False), START)
+        round_ = round_ if not round_._ending else Round(round_.following(START), START)
     assert sent == list(range(total))
     assert round_.finished
 
@@ -143,7 +143,7 @@ def test_nothing_goes_out_while_the_api_wants_nothing_and_then_at_once() -> None
     assert chunks_of(round_) == []
     round_.returned(second, posted(second.indexes), START)
     assert round_.next_at(START) == at(61)
-    again = chunks_of(Round(round_.following(START, waited=True), at(60.5)), at(60.5))
+    again = chunks_of(Round(round_.following(START, due=at(61)), at(60.5)), at(60.5))
     assert tuple(index for chunk in again for index in chunk.indexes) == first.indexes
 
 
@@ -158,7 +158,7 @@ def test_after_so_much_history_the_orchestration_starts_anew_at_once() -> None:
         round_.returned(chunks[0], long, START)
     assert not round_.finished
     assert round_.next_at(START) == START
-    following = round_.following(START, waited=False)
+    following = round_.following(START)
     assert (following.round, following.counts.posted) == (1, 5_000)
     assert chunks_of(Round(following, START))[0].indexes[0] == 5_000
 
@@ -171,7 +171,7 @@ def test_the_next_round_takes_what_was_deferred_under_the_same_key() -> None:
     due = round_.next_at(START)
     assert due is not None
     assert at(3) < due < at(5)
-    following = round_.following(START, waited=True)
+    following = round_.following(START, due=due)
     assert following.round == 2
     (again,) = chunks_of(Round(following, due), due)
     assert [one.idempotency_key for _, one in again.attempts()] == ["b-2"]
@@ -182,7 +182,7 @@ def test_of_what_is_posted_the_record_is_forgotten_and_of_nothing_else() -> None
     round_.take_in(posted((0,)), START)
     round_.take_in(rejected(1), START)
     round_.take_in(deferred(2), START)
-    assert [bool(line) for line in round_.following(START, waited=True).lines] == [False, True, True]
+    assert [bool(line) for line in round_.following(START, due=at(5)).lines] == [False, True, True]
 
 
 def test_one_records_retry_after_delays_that_record_and_not_the_batch() -> None:
@@ -190,11 +190,11 @@ def test_one_records_retry_after_delays_that_record_and_not_the_batch() -> None:
     due = round_.next_at(START)
     assert due is not None
     assert due < at(5)
-    second = Round(round_.following(START, waited=True), due)
+    second = Round(round_.following(START, due=due), due)
     assert [index for chunk in chunks_of(second, due) for index in chunk.indexes] == [1, 2]
     second.take_in(posted((1, 2)), due)
     assert second.next_at(due) == at(3601)
-    third = Round(second.following(due, waited=True), at(3600.1))
+    third = Round(second.following(due, due=at(3601)), at(3600.1))
     assert [chunk.indexes for chunk in chunks_of(third, at(3600.1))] == [(0,)]
 
 
@@ -203,7 +203,7 @@ def test_an_early_timer_neither_undercuts_a_retry_after_nor_makes_the_orchestrat
     due = round_.next_at(START)
     assert due == at(61)
     early = due - timedelta(seconds=0.999)
-    assert [chunk.indexes for chunk in chunks_of(Round(round_.following(START, waited=True), early), early)] == [(0,)]
+    assert [chunk.indexes for chunk in chunks_of(Round(round_.following(START, due=due), early), early)] == [(0,)]
 
 
 def test_what_is_due_soon_after_each_other_makes_one_round() -> None:
@@ -218,7 +218,7 @@ def test_rounds_that_settle_nothing_wait_longer_and_longer_and_one_that_does_res
         due = round_.next_at(now)
         assert due is not None
         waits.append((due - now).total_seconds())
-        current, now = round_.following(now, waited=True), due
+        current, now = round_.following(now, due=due), due
     for wait, expected in zip(waits, (10, 20, 40, 10, 10), strict=True):
         assert 0.8 * expected <= wait <= 1.2 * expected
 
@@ -260,13 +260,13 @@ def test_an_activity_that_failed_leaves_its_records_in_doubt_and_ends_the_round_
     assert chunks_of(round_) == []
     round_.returned(second, posted(second.indexes), START)
     assert round_.next_at(START) == START
-    following = round_.following(START, waited=False)
+    following = round_.following(START)
     assert {may_be_stored(one) for one in following.outcomes[: len(first.indexes)]} == {True}
     again = Round(following, START)
     due = again.next_at(START)
     assert due is not None
     assert due > START
-    (chunk, *_) = chunks_of(Round(again.following(START, waited=True), due), due)
+    (chunk, *_) = chunks_of(Round(again.following(START, due=due), due), due)
     assert chunk.doubts == chunk.indexes == first.indexes
 
 
@@ -288,7 +288,7 @@ def test_a_batch_started_again_under_another_id_uses_the_keys_of_the_first_and_d
 def test_the_doubt_about_a_record_is_kept_through_the_rounds_and_counted() -> None:
     round_ = Round(batch(3), START)
     round_.take_in(deferred(0, 1, may_be_stored=True), START)
-    second = Round(round_.following(START, waited=True), at(10))
+    second = Round(round_.following(START, due=at(10)), at(10))
     (first_chunk, *_) = chunks_of(second, at(10))
     assert set(first_chunk.doubts) == {0, 1} & set(first_chunk.indexes)
     assert second.status(at(10)).may_be_stored == 2
@@ -301,7 +301,7 @@ def test_of_a_batch_that_was_cut_short_everything_without_an_end_is_in_doubt() -
     round_ = Round(batch(4), START)
     for report in (posted((0,)), rejected(1), deferred(2)):
         round_.take_in(report, START)
-    outcomes = round_.following(START, waited=False).doubted().outcomes
+    outcomes = round_.following(START).doubted().outcomes
     assert [may_be_stored(one) for one in outcomes] == [False, False, True, True]
 
 
@@ -352,7 +352,7 @@ def test_batches_that_skip_other_places_are_other_batches(one: list[bool], other
 def test_a_batch_is_read_again_as_it_was_stored() -> None:
     round_ = Round(Batch.of([INVALID, business(1), business(2)], DeliverySettings()).begun("b", START), START)
     round_.take_in(deferred(1, retry_after=7.0), START)
-    kept = round_.following(START, waited=True).model_copy(update={"revisions": ((2, 1),)})
+    kept = round_.following(START, due=at(8)).model_copy(update={"revisions": ((2, 1),)})
     assert Batch.model_validate(json.loads(json.dumps(stored(kept)))) == kept
 
 
@@ -415,11 +415,11 @@ def test_a_batch_that_was_taken_never_outgrows_the_limit_whatever_the_api_says(
         round_ = Round(new, START)
         lines = write_lines([outcome] * records, new.kept)
         round_.take_in(Report(settled=tuple(range(records)), results="\n".join(lines)), START)
-        assert size(stored(round_.following(START, waited=True))) <= limit
+        assert size(stored(round_.following(START, due=at(5)))) <= limit
     round_ = Round(new, START)
     for index in range(records):
         round_.take_in(deferred(index, reason=text * 25, retry_after=index + 0.5, may_be_stored=True), START)
-    assert size(stored(round_.following(START, waited=True))) <= limit
+    assert size(stored(round_.following(START, due=at(5)))) <= limit
     assert size(stored(round_.closed(GaveUp, START))) <= limit
 
 
@@ -427,7 +427,7 @@ def test_very_many_reasons_and_times_are_kept_as_a_few() -> None:
     round_ = Round(batch(1000), START)
     for index in range(1000):
         round_.take_in(deferred(index, reason=f"reason {index}", retry_after=float(index)), START)
-    waiting = round_.following(START, waited=True).waiting
+    waiting = round_.following(START, due=at(5)).waiting
     assert len(waiting) <= 50
     assert sorted(index for group in waiting for index in group.indexes) == list(range(1000))
     for group in waiting:
@@ -443,5 +443,5 @@ def test_what_a_batch_takes_in_the_task_hub_is_never_more_than_it_was_refused_fo
     round_ = Round(new, START)
     reason = "POST https://api.example.com/v1/businesses: 503 Service Unavailable"
     round_.take_in(deferred(*range(50), reason=reason, retry_after=120.0), START)
-    for state in (new, round_.following(START, waited=True), round_.closed(Cancelled, START)):
+    for state in (new, round_.following(START, due=at(5)), round_.closed(Cancelled, START)):
         assert size(stored(state)) < new.least_size

@@ -568,7 +568,7 @@ async def test_what_its_input_says_and_what_its_activities_returned_belong_to_th
     hub = hub_with(FOUR, MIXED)
     later = Round(FOUR.begun("abc", NOW), NOW)
     later.take_in(MIXED, NOW)
-    hub.instances["abc"] = replace(hub.instances["abc"], input_=json.dumps(stored(later.following(NOW, waited=True))))
+    hub.instances["abc"] = replace(hub.instances["abc"], input_=json.dumps(stored(later.following(NOW, due=NOW))))
     assert [one.outcome for one in await Operations(hub).outcomes("abc")] == [
         "posted",
         "rejected",
