@@ -27,6 +27,7 @@ CALL_DEADLINE = 40.0
 """Seconds that each call may take, so that an activity is over within a minute."""
 
 _WORTH_A_TIMER = 5.0  # seconds of a pause; a shorter one is waited for by the next activity
+_MOMENT = 0.1
 _SHORTEST_WAIT = 1.0  # seconds after the API has said that it is asked too much
 _MOST_REASONS = 20
 OTHER_REASONS = "deferred for several reasons, see the app's log"
@@ -185,7 +186,8 @@ async def _try(index: int, attempt: Attempt, api: BusinessApi, work: _Work, cloc
             outcome = await try_to_post(attempt, api, clock=clock, posted_level=logging.DEBUG)
         except ApiPausedError as error:
             work.stopped = True
-            if error.retry_after is not None and error.retry_after > _WORTH_A_TIMER:
+            turned_away = clock() < work.begin_by - _MOMENT  # else it was the time box that has ended
+            if turned_away and error.retry_after is not None and error.retry_after > _WORTH_A_TIMER:
                 work.paused = error.retry_after
             return
         except Exception as error:  # noqa: BLE001 (whatever it is, it is told of)

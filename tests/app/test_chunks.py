@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -69,14 +70,14 @@ def chunk(total: int, **changes: Any) -> Chunk:
 
 
 def posted(
-    monkeypatch: pytest.MonkeyPatch, given: Chunk, answer: Answer, *, paced: bool = True
+    monkeypatch: pytest.MonkeyPatch, given: Chunk, answer: Answer, *, paced: bool = True, max_rate: float = math.inf
 ) -> tuple[Report, ScriptedApi, float]:
     """What the activity returns; the API; and how many seconds it took, in virtual time."""
     api = ScriptedApi(answer)
 
     async def run() -> tuple[Report, float]:
         loop = asyncio.get_running_loop()
-        pacer = Pacer(max_concurrency=20, clock=loop.time) if paced else None
+        pacer = Pacer(max_concurrency=20, clock=loop.time, max_rate=max_rate) if paced else None
         options = ClientOptions(base_url="https://api.example.com", transport=lambda: api, gate=pacer)
         monkeypatch.setattr("shared.business.business_api", BusinessApi(options))
         began = loop.time()
@@ -206,6 +207,13 @@ def test_an_outage_is_waited_out_within_the_time_box_with_few_calls(monkeypatch:
     assert len(outcomes(report)) == len(api.keys)
     assert 15 < seconds < 25
     assert report.paused is None  # the next activity is to wait for the next probe
+
+
+def test_an_api_that_is_merely_slow_is_no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    report, api, seconds = posted(monkeypatch, chunk(100), lambda *_: (0.1, TAKEN), max_rate=1.0)
+    assert (report.paused, len(report.settled)) == (None, len(api.keys))
+    assert 18 <= len(api.keys) <= 22
+    assert seconds < 22
 
 
 def test_records_that_are_posted_are_not_logged_one_by_one(

@@ -17,6 +17,7 @@ from tests.faults.killable_host import KillableHost
 from tests.sandboxed import REFUSED, key_of
 
 _RATES = {"503": 0.15, "drop_after": 0.05}
+_RATES_WITH_QUOTA = {"drop_after": 0.05}
 _LATENCY_SECONDS = 0.1
 _DELIVERY = {"DELIVERY_FIRST_DELAY": "0.1", "DELIVERY_MAX_DELAY": "0.5", "DELIVERY_PARALLELISM": "6"}
 _LONGEST_HESITATION_SECONDS = 0.1
@@ -37,6 +38,8 @@ class Scenario:
         revocations: Of all access tokens.
         seed: Draws the faults of the API, and the moments of kills and revocations.
         time_limit: Seconds for all of it.
+        quota: Posts per second that the API takes, of which a second's may be saved up; None for any number. With a
+            quota, it refuses none at random.
     """
 
     records: int
@@ -44,9 +47,11 @@ class Scenario:
     revocations: int
     seed: int
     time_limit: float
+    quota: float | None = None
 
     def __str__(self) -> str:
-        return f"{self.records} records, {self.kills} kills, FAULT_SEED={self.seed}"
+        quota = f", {self.quota:g} posts/s" if self.quota else ""
+        return f"{self.records} records, {self.kills} kills{quota}, FAULT_SEED={self.seed}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,9 +188,9 @@ class _Run:
     async def to_the_end(self) -> Findings:
         """Deliver and disturb until all operations have ended, then look at what there is."""
         started = time.monotonic()
-        await self._api.misbehave(
-            records=self._faults, seed=self._scenario.seed, rates=_RATES, latency=_LATENCY_SECONDS
-        )
+        quota = self._scenario.quota
+        limits = {"rates": _RATES} if quota is None else {"quota": {"rate": quota}, "rates": _RATES_WITH_QUOTA}
+        await self._api.misbehave(records=self._faults, seed=self._scenario.seed, latency=_LATENCY_SECONDS, **limits)
         await self._host.start()
         async with asyncio.TaskGroup() as callers:
             delivering_batch = callers.create_task(self._deliver_batch())
