@@ -17,7 +17,8 @@ from .outcomes import Cancelled, Deferred, GaveUp
 from .results import LEAST, is_posted, write_lines
 from .retries import EARLIEST, retry_delay
 
-_CHUNK_RECORDS, _CHUNK_CHARACTERS = 500, 200_000
+_CHUNK_RECORDS, _CHUNK_SIZE = 500, 400_000
+"""What an activity is given at most, in records, and in about what they take of the task hub (`bounds.size`)."""
 _FEWEST = 10
 """Records of a chunk, if there are so many, however little the one before got done."""
 
@@ -85,10 +86,10 @@ class Round:
         if not (self._queue and self._lanes) or self._ending or self._paused_until or now > self._deadline:
             return None
         indexes: list[int] = []
-        characters = 0
+        length = 0
         while self._queue and len(indexes) < self._length:
-            characters += len(self._lines[self._queue[0]])
-            if indexes and characters > _CHUNK_CHARACTERS:
+            length += _size(self._lines[self._queue[0]])
+            if indexes and length > _CHUNK_SIZE:
                 break
             indexes.append(self._queue.popleft())
         return Chunk(
@@ -262,6 +263,11 @@ class Round:
     def _expected_end(self, now: datetime, pending: int) -> datetime | None:
         settled, seconds = self._counts.settled - self._batch.counts.settled, (now - self._began).total_seconds()
         return now + timedelta(seconds=pending / settled * seconds) if pending and settled and seconds > 0 else None
+
+
+def _size(line: str) -> int:
+    """About what a line takes of the task hub (`bounds.size`), without encoding it at each replay."""
+    return len(line) * (1 if line.isascii() else 7) + 3 * (line.count('"') + line.count("\\"))
 
 
 def _most_frequent(reasons: Counter[str]) -> str | None:
