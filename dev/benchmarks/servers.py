@@ -37,6 +37,11 @@ class Server:
         told = re.search(r"VmHWM:\s*(\d+)", status.read_text(encoding="utf-8")) if status.exists() else None
         return int(told[1]) / 1024 if told else None
 
+    def processor_time(self) -> float:
+        """The seconds that the process has computed so far (`proc_pid_stat(5)`: utime and stime); only on Linux."""
+        fields = Path(f"/proc/{self.process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
 
 @dataclass(frozen=True, slots=True)
 class RunningApp:
@@ -50,13 +55,13 @@ class RunningApp:
         """How many records the sandbox API has."""
         return int(self.sandbox.get("/stats").raise_for_status().json()["stored"])
 
-    def wait_until_stored(self, wanted: int) -> None:
-        """Wait until the sandbox API has so many records, for two minutes at most."""
+    def wait_until_stored(self, wanted: int, pause: float = 0.02) -> None:
+        """Look every so many seconds whether the sandbox API has so many records, for two minutes at most."""
         deadline = time.monotonic() + 120
         while (stored := self.stored()) < wanted:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"expected {wanted} records to be stored, there are {stored}")
-            time.sleep(0.02)
+            time.sleep(pause)
 
     def wait_until_ended(self, location: str, pause: float = 0.02) -> None:
         """Look every so many seconds whether an operation has ended, as it should."""
