@@ -98,7 +98,7 @@ def _measure_batch(app: RunningApp, size: int, figures: Figures) -> str:
     figures.add(subject, _PROCESSOR_TIME, cpu / (size * repetitions) * 1e3)
     if (memory := app.host.peak_memory()) is not None:
         figures.add(subject, _MEMORY, memory)
-    return operations[-1]
+    return str(operations[-1])
 
 
 def _run_batch(app: RunningApp, size: int) -> tuple[float, str]:
