@@ -26,7 +26,7 @@ _PROCESSOR_TIME, _MEMORY = "processor time of a record, ms", "peak memory, MiB"
 _EVENTS, _HISTORY, _BEYOND = "history events", "history, kB", "of it beyond the records, kB"
 _IN_FLIGHT = 20
 _SINGLES, _CLIENT, _SCRIPT = "one by one, 16 requests in flight", "typed client alone", "plain httpx script"
-_WARM_UP = 1000
+_WARM_UP = 500
 """Records, so that the pacer has found out how many calls the API takes at once."""
 
 _numbers = itertools.count(1)
@@ -43,12 +43,12 @@ def answer(plan: Plan) -> Section:
             with running_app(plan, state) as app:
                 _run_batch(app, _WARM_UP)
                 if size is None:
-                    asyncio.run(_measure_singles(app, plan.choose(1000, 100), figures))
+                    asyncio.run(_measure_singles(app, plan.choose(500, 100), figures))
                     continue
                 operation = _measure_batch(app, size, figures)
                 if size == sizes[-1]:
                     pin(plan.client_core)  # where the host has nothing to do now
-                    asyncio.run(_measure_others(str(app.sandbox.base_url), plan.choose(3000, 1000), figures))
+                    asyncio.run(_measure_others(str(app.sandbox.base_url), plan.choose(2000, 1000), figures))
             _measure_history(state, operation, f"batch of {size:,}", figures)
     beyond = [kilobytes / 1e3 for kilobytes in figures.samples[largest, _BEYOND, ""]]
     targets = [
@@ -89,7 +89,7 @@ async def _measure_singles(app: RunningApp, count: int, figures: Figures) -> Non
 
 def _measure_batch(app: RunningApp, size: int, figures: Figures) -> str:
     """Hand in batches of a size; returns the operation of the last."""
-    subject, repetitions = f"batch of {size:,}", max(1, 2000 // size)  # short ones several times
+    subject, repetitions = f"batch of {size:,}", max(1, 1000 // size)  # short ones several times
     cpu = app.host.processor_time()
     taken, operations = zip(*(_run_batch(app, size) for _ in range(repetitions)), strict=True)
     cpu = app.host.processor_time() - cpu
