@@ -275,8 +275,9 @@ def outages(plan: Plan) -> Section:
     ]
     text = f"""
 A batch of 2,000 is under way at an API whose posts take {_USUAL["latency"]} s, when that answers each with 503, or its
-process is stopped, so that calls hang, or is ended, so that nobody listens. The last column are the seconds from the
-return to the end of the batch, with every record stored once:
+process is stopped, so that calls hang, or is ended, so that nobody listens. Calls that hang are served on the return,
+so that the first post is one of them. The last column is the time from the return to the end of the batch, with every
+record stored once:
 
 {table(figures, _DOWN, _CALLS, _FIRST, _END)}
 """
