@@ -114,7 +114,8 @@ class Round:
             self._queue.extendleft(reversed(untouched))
             self._length = min(_CHUNK_RECORDS, max(_FEWEST, 2 * len(told)))
             if report.paused is not None:
-                self._paused_until = now + timedelta(seconds=report.paused + EARLIEST)
+                pause = min(report.paused, self._batch.settings.max_retry_after) + EARLIEST
+                self._paused_until = now + timedelta(seconds=pause)
         self._size += len(report.results) + _INDEX_SIZE * len(told)
         if len(self._reports) >= _MOST_REPORTS or self._size > _LARGEST_HISTORY:
             self._ending = True
@@ -154,16 +155,23 @@ class Round:
     def next_at(self, now: datetime) -> datetime | None:
         """When the next round is due, if nothing is under way: perhaps at once; None if that would be too late.
 
-        Who is due first waits a little for those who are due soon after.
+        While the API wants nothing, nobody is due. Who is due first waits a little for those who are due soon after.
         """
         if self._ending:
             return now
-        due = {one.due(self._backoff(now)) for one in self._deferred.values()}
+        due = {group.until for group in self._waiting(now)}
         if self._queue:
-            due.add(self._paused_until or now)
-        earliest = min(due)
-        shared = earliest + max((earliest - now) * _PATIENCE, _LEAST_PATIENCE)
-        return max(time for time in due if time <= shared) if earliest <= self._deadline else None
+            due.add(now)
+        earliest = max(min(due), self._paused_until or now)
+        shared = min(earliest + max((earliest - now) * _PATIENCE, _LEAST_PATIENCE), self._deadline)
+        return max(earliest, *(time for time in due if time <= shared)) if earliest <= self._deadline else None
+
+    def _waiting(self, now: datetime) -> tuple[Waiting, ...]:
+        """What is deferred, in groups; what was due in this round, but was not got to, is so still."""
+        backoff = self._backoff(now)
+        due = {index: one.due(backoff) for index, one in self._deferred.items()}
+        left = {index: now for index in self._queue if index in due and not self._deferred[index].fresh}
+        return _grouped(self._deferred, due, left)
 
     def _backoff(self, now: datetime) -> datetime:
         """When what was deferred in this round without more ado is tried again.
@@ -195,7 +203,7 @@ class Round:
                 "records": "\n".join(records),
                 "results": "\n".join(results),
                 "counts": self._counts,
-                "waiting": _grouped(self._deferred, self._backoff(now)),
+                "waiting": self._waiting(now),
                 "doubts": tuple(sorted(self._doubts)),
                 "round": self._batch.round + waited,
                 "idle_rounds": self._idle_rounds if waited else min(self._idle_rounds, self._batch.idle_rounds),
@@ -272,14 +280,23 @@ def _lanes(parallelism: int) -> list[int]:
     return [parallelism // number + (lane < parallelism % number) for lane in range(number)]
 
 
-def _grouped(deferred: Mapping[int, _Deferred], backoff: datetime) -> tuple[Waiting, ...]:
-    """Those deferred for the same reason, and due at the same time, together; in so few groups as can be stored."""
+def _grouped(
+    deferred: Mapping[int, _Deferred], due: Mapping[int, datetime], exactly: Mapping[int, datetime]
+) -> tuple[Waiting, ...]:
+    """Those deferred for the same reason, and due at the same time, together; in so few groups as can be stored.
+
+    Args:
+        deferred: By index.
+        due: When they are due, or a little later.
+        exactly: When some of them are due instead, and no later.
+    """
     groups: dict[tuple[str, bool, datetime], list[int]] = {}
     for reasons_told, seconds in ((True, 1), (True, 60), (False, 60), (False, 3600)):
         groups = {}
         for index, one in deferred.items():
             reason = one.reason if reasons_told else OTHER_REASONS
-            groups.setdefault((reason, one.may_be_stored, _rounded_up(one.due(backoff), seconds)), []).append(index)
+            until = exactly.get(index) or _rounded_up(due[index], seconds)
+            groups.setdefault((reason, one.may_be_stored, until), []).append(index)
         if len(groups) <= MOST_GROUPS:
             break
     return tuple(

@@ -147,6 +147,35 @@ def test_nothing_goes_out_while_the_api_wants_nothing_and_then_at_once() -> None
     assert tuple(index for chunk in again for index in chunk.indexes) == first.indexes
 
 
+def test_a_pause_is_slept_through_though_some_of_the_records_were_due_before() -> None:
+    current = tried(batch(2, first_delay=1), deferred(0), deferred(1, retry_after=20.0)).following(START, waited=True)
+    round_ = Round(current, at(10))
+    (chunk,) = chunks_of(round_, at(10))
+    assert chunk.indexes == (0,)
+    round_.returned(chunk, Report(paused=600.0), at(10))
+    assert round_.next_at(at(10)) == at(611)
+    again = Round(round_.following(at(10), waited=True), at(610))
+    assert {index for chunk in chunks_of(again, at(610)) for index in chunk.indexes} == {0, 1}
+
+
+def test_a_pause_is_no_longer_than_a_single_record_would_wait_so_that_no_record_is_given_up_for_it() -> None:
+    round_ = Round(batch(3, max_retry_after=60, deadline=3600), START)
+    (chunk,) = chunks_of(round_)
+    round_.returned(chunk, Report(paused=1e12), START)
+    assert round_.next_at(START) == at(61)
+
+
+def test_what_was_due_but_not_got_to_stays_due_however_many_others_wait() -> None:
+    new = batch(100, parallelism=1)
+    current = tried(new, deferred(*range(100), retry_after=20.0)).following(START, waited=True)
+    round_ = Round(current, at(21))
+    (chunk,) = chunks_of(round_, at(21))
+    told = [deferred(index, retry_after=100.0 * index, reason=f"{index}").deferred[0] for index in range(1, 100)]
+    round_.returned(chunk, Report(deferred=tuple(told)), at(21))
+    again = Round(round_.following(at(21), waited=False), at(21))
+    assert [chunk.indexes for chunk in chunks_of(again, at(21))] == [(0,)]
+
+
 def test_after_so_much_history_the_orchestration_starts_anew_at_once() -> None:
     round_ = Round(batch(10_000, parallelism=1), START)
     while chunks := chunks_of(round_):
@@ -204,6 +233,21 @@ def test_an_early_timer_neither_undercuts_a_retry_after_nor_makes_the_orchestrat
     assert due == at(61)
     early = due - timedelta(seconds=0.999)
     assert [chunk.indexes for chunk in chunks_of(Round(round_.following(START, waited=True), early), early)] == [(0,)]
+
+
+@pytest.mark.parametrize("reasons", [1, 200])
+def test_a_timer_wakes_the_batch_when_records_are_due_by_what_is_kept_of_their_times(reasons: int) -> None:
+    reports = [deferred(index, retry_after=5.3 + index, reason=f"{index}") for index in range(reasons)]
+    round_ = tried(batch(reasons), *reports, now=at(0.4))
+    due = round_.next_at(at(0.4))
+    assert due is not None
+    early = due - timedelta(seconds=0.999)
+    assert chunks_of(Round(round_.following(at(0.4), waited=True), early), early)
+
+
+def test_nobody_waits_for_others_beyond_the_deadline() -> None:
+    round_ = tried(batch(2, first_delay=1, deadline=60), deferred(0, retry_after=58.0), deferred(1, retry_after=60.0))
+    assert round_.next_at(START) == at(59)
 
 
 def test_what_is_due_soon_after_each_other_makes_one_round() -> None:
