@@ -110,9 +110,9 @@ class Round:
         self.take_in(report, now)
         told = {*report.settled, *(index for group in report.deferred for index in group.indexes)}
         untouched = [index for index in chunk.indexes if index not in told]
+        self._length = min(_CHUNK_RECORDS, max(_FEWEST if untouched else self._length, 2 * len(told)))
         if untouched:
             self._queue.extendleft(reversed(untouched))
-            self._length = min(_CHUNK_RECORDS, max(_FEWEST, 2 * len(told)))
             if report.paused is not None:
                 pause = min(report.paused, self._batch.settings.max_retry_after) + EARLIEST
                 self._paused_until = now + timedelta(seconds=pause)
@@ -256,7 +256,7 @@ class Round:
         return BatchStatus(
             tally=Tally(total=total, deferred=deferred, pending=pending, **ended),
             round=self._batch.round,
-            rate=round(counts.settled / seconds, 1) if seconds > 0 else 0.0,
+            rate=round((counts.settled - self._batch.settled_before) / seconds, 1) if seconds > 0 else 0.0,
             next_round_at=next_round_at,
             expected_end_at=self._expected_end(now, pending) if next_round_at is None else None,
             warnings=counts.warnings,

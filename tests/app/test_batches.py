@@ -136,6 +136,16 @@ def test_what_an_activity_did_not_get_to_goes_out_again_first_and_in_smaller_chu
     assert second.indexes == tuple(range(30, 90))
 
 
+def test_chunks_grow_again_once_they_get_done() -> None:
+    round_ = Round(batch(1000, parallelism=1), START)
+    lengths = []
+    for done in (0, 10, 20, 7, 14):
+        (chunk,) = chunks_of(round_)
+        lengths.append(len(chunk.indexes))
+        round_.returned(chunk, posted(chunk.indexes[:done]), START)
+    assert lengths == [500, 10, 20, 40, 14]
+
+
 def test_nothing_goes_out_while_the_api_wants_nothing_and_then_at_once() -> None:
     round_ = Round(batch(30, parallelism=20), START)
     first, second = chunks_of(round_)
@@ -329,6 +339,23 @@ def test_a_batch_started_again_under_another_id_uses_the_keys_of_the_first_and_d
     assert Round(again.begun("first", START), START).status(START).may_be_stored == 0
 
 
+def test_a_batch_started_again_rounds_later_doubts_what_has_no_end_and_its_time_begins_anew() -> None:
+    round_ = tried(batch(3, deadline=60), posted((0,)), deferred(1))
+    later = at(1000)
+    again = round_.following(START, waited=True).begun("second", later)
+    assert ([may_be_stored(one) for one in again.outcomes], again.key) == ([False, True, True], "b")
+    second = tried(again, deferred(1, 2, may_be_stored=True), now=later)
+    assert second.next_at(later) is not None
+    third = tried(second.following(later, waited=True).begun("second", at(1010)), posted((1, 2)), now=at(1010))
+    assert (third.finished, third.status(at(1010)).may_be_stored) == (True, 0)
+
+
+def test_a_retry_of_a_batch_that_was_started_again_doubts_no_more_than_is_known() -> None:
+    again = tried(batch(2).begun("second", START), rejected(0, 1)).closed(GaveUp, START)
+    retried = again.again({}).model_copy(update={"instance": "second"}).begun("second", at(9))
+    assert not any(map(may_be_stored, retried.outcomes))
+
+
 def test_the_doubt_about_a_record_is_kept_through_the_rounds_and_counted() -> None:
     round_ = Round(batch(3), START)
     round_.take_in(deferred(0, 1, may_be_stored=True), START)
@@ -363,6 +390,14 @@ def test_the_status_counts_the_records_and_tells_their_rate_and_the_expected_end
     assert (status.rate, status.reason) == (rate, "503")
     assert status.expected_end_at == (at(8) if seconds else None)
     assert round_.status(at(seconds), next_round_at=at(9)).expected_end_at is None
+
+
+def test_the_rate_of_a_retry_counts_what_is_settled_since_its_start() -> None:
+    before = tried(batch(100), posted(range(98)), deferred(98, 99)).closed(GaveUp, START)
+    round_ = Round(before.again({}).begun("b", at(1000)), at(1000))
+    assert round_.status(at(1001)).rate == 0.0
+    round_.take_in(posted((98,)), at(1002))
+    assert round_.status(at(1002)).rate == 0.5
 
 
 def test_skipped_records_keep_their_places_are_counted_apart_and_are_no_part_of_the_rate() -> None:
@@ -465,6 +500,18 @@ def test_a_batch_that_was_taken_never_outgrows_the_limit_whatever_the_api_says(
         round_.take_in(deferred(index, reason=text * 25, retry_after=index + 0.5, may_be_stored=True), START)
     assert size(stored(round_.following(START, waited=True))) <= limit
     assert size(stored(round_.closed(GaveUp, START))) <= limit
+
+
+@given(records=st.integers(2, 60), spare=st.integers(0, 30_000))
+def test_a_batch_that_was_taken_can_be_retried_whatever_the_api_says(records: int, spare: int) -> None:
+    new = Batch.of([INVALID, *[business(n) for n in range(1, records)]], DeliverySettings()).begun("b", START)
+    limit = new.least_size + spare
+    new = new.within(limit)
+    lines = write_lines([ItemPosted(id="i" * ID_LIMIT, warning="204: expected JSON" * 90)] * (records - 2), new.kept)
+    round_ = Round(new, START)
+    told = tuple(range(2, records))
+    round_.take_in(Report(settled=told, results="\n".join(lines), counts=Counts(posted=len(told))), START)
+    assert round_.closed(GaveUp, START).again({}).least_size <= limit
 
 
 def test_very_many_reasons_and_times_are_kept_as_a_few() -> None:
