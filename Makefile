@@ -9,7 +9,7 @@ OPENAPI := .venv-openapi
 PYTHON_VERSION := 3.13
 DURABLE_BACKEND ?= storage
 
-.PHONY: help demo run sandbox test adopt test-host soak bench check format plot package clean
+.PHONY: help demo run sandbox test adopt test-host soak bench bench-batches check format plot package clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -41,6 +41,9 @@ soak: $(INSTALLED) ## Kill the host 25 times while 500 records go to an API that
 
 bench: $(BENCH)/installed ## Measure everything against what one would use instead, in less than ten minutes
 	@$(BENCH)/bin/python -m dev.benchmarks
+
+bench-batches: $(BENCH)/installed ## Measure batches at an API with limits, contention and outages, in a quarter of an hour
+	@$(BENCH)/bin/python -m dev.benchmarks.long_batches
 
 check: $(INSTALLED) $(CHECKS) ## Lint, format, types, import directions, Azure Functions diagnostics
 	$(RUN) ruff check .

@@ -1,18 +1,26 @@
 """The command `python -m dev.benchmarks`: answers the questions, one after the other, and writes docs/benchmarks.md."""
 
 import argparse
-import os
 import time
 from concurrent.futures import ProcessPoolExecutor
-from datetime import UTC, datetime
 from importlib import import_module
 from multiprocessing import get_context
 
 from dev.benchmarks.measuring import Plan, cores, pin
-from dev.benchmarks.page import PAGE, Section, targets_table, write_page
+from dev.benchmarks.page import PAGE, Run, Section, targets_table, write_page
 
 QUESTIONS = ("typed_client", "look_up", "renewal", "cold_start", "batches", "listing", "embedded_host")
 """Modules of this package, each with a function `answer(Plan) -> Section`."""
+
+_OPENING = """\
+# Benchmarks
+
+`make bench` measures all of this again, in less than ten minutes on two cores, and writes this page. Everything stays
+on the loopback interface. What is measured and its counterpart are separate processes, on a core each where the system
+can pin them. Subjects take turns in several rounds, every other round backwards; a cell shows the median of the rounds
+and in brackets the least and the greatest of them. Ratios are formed within a round. Absolute figures are those of one
+machine; ratios carry over better. What batches do at an API that has limits or fails is told by
+[the benchmarks of long batches](benchmarks-batches.md)."""
 
 
 def main() -> None:
@@ -22,15 +30,10 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=QUESTIONS, help="only print this answer; may be repeated")
     arguments = parser.parse_args()
     plan = Plan(arguments.quick, *cores())
-    started, begun, load = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic(), os.getloadavg()[0]
+    run = Run(plan)
     sections = [_ask(name, plan) for name in arguments.only or QUESTIONS]
     if not (arguments.quick or arguments.only):
-        pinned = "pinned" if plan.client_core is not None else "not pinned"
-        run = f"{started}, {time.monotonic() - begun:.0f} s, {pinned}; load average {load:.2f} before"
-        run += f", {os.getloadavg()[0]:.2f} after, of which 1 to 2 are the run's own"
-        if load > 0.5 * (os.cpu_count() or 1):
-            run += "; **other work was under way on the machine: spreads are wide, rates too low**"
-        write_page(sections, run)
+        write_page(PAGE, _OPENING, sections, run)
         print(f"Written: {PAGE}")
 
 

@@ -1,18 +1,20 @@
-"""Writes docs/benchmarks.md: how it was measured, whether the targets are met, and a section for each question."""
+"""Writes pages: how it was measured, whether the targets are met, and a section for each question."""
 
 import os
 import platform
 import re
 import statistics
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from dev.benchmarks.measuring import Figures, Target
+from dev.benchmarks.measuring import Figures, Plan, Target
 
 _PROJECT = Path(__file__).parents[2]
-PAGE = _PROJECT / "docs" / "benchmarks.md"
+PAGE, LONG_PAGE = (_PROJECT / "docs" / name for name in ("benchmarks.md", "benchmarks-batches.md"))
 _REQUIREMENTS = (_PROJECT / "requirements.txt", Path(__file__).with_name("requirements.txt"))
 
 
@@ -25,12 +27,30 @@ class Section:
     targets: Sequence[Target] = ()
 
 
-def write_page(sections: Sequence[Section], run: str) -> None:
-    """Write the page; `run` tells when the run was, how long it took, and what else the machine did."""
+class Run:
+    """A run from now on: as text, when it began, how long it took, and what else the machine did."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._pinned = plan.client_core is not None
+        self._started, self._began, self._load = datetime.now(UTC), time.monotonic(), os.getloadavg()[0]
+
+    def __str__(self) -> str:
+        pinned = "pinned" if self._pinned else "not pinned"
+        run = f"{self._started.isoformat(timespec='seconds')}, {time.monotonic() - self._began:.0f} s, {pinned}"
+        run += (
+            f"; load average {self._load:.2f} before, {os.getloadavg()[0]:.2f} after, of which 1 to 2 are the run's own"
+        )
+        if self._load > 0.5 * (os.cpu_count() or 1):
+            run += "; **other work was under way on the machine: spreads are wide, rates too low**"
+        return run
+
+
+def write_page(page: Path, opening: str, sections: Sequence[Section], run: Run) -> None:
+    """Write a page that begins with its title and how things were measured."""
     targets = [target for section in sections for target in section.targets]
-    parts = [_head(run), f"## Targets\n\n{targets_table(targets)}"]
+    parts = [opening, _circumstances(run), f"## Targets\n\n{targets_table(targets)}"]
     parts += [f"## {section.title}\n\n{section.text.strip()}" for section in sections]
-    PAGE.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    page.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
 def table(figures: Figures, *quantities: str) -> str:
@@ -74,16 +94,9 @@ def _rows(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def _head(run: str) -> str:
+def _circumstances(run: Run) -> str:
     names = {name for file in _REQUIREMENTS for name in re.findall(r"^[a-z][\w-]*", file.read_text(), re.MULTILINE)}
-    return f"""# Benchmarks
-
-`make bench` measures all of this again, in less than ten minutes on two cores, and writes this page. Everything stays
-on the loopback interface. What is measured and its counterpart are separate processes, on a core each where the system
-can pin them. Subjects take turns in several rounds, every other round backwards; a cell shows the median of the rounds
-and in brackets the least and the greatest of them. Ratios are formed within a round. Absolute figures are those of one
-machine; ratios carry over better.
-
+    return f"""\
 | | |
 |---|---|
 | Machine | {_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.release()} |

@@ -21,15 +21,17 @@ from dev.benchmarks.raw_server import Control, Requests
 from dev.sandbox.api import app_environment
 
 PROJECT = Path(__file__).parents[2]
+_UNDER_WAY = ("pending", "running", "deferred")
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A process that serves: its URL, its id, and how many seconds it took to listen."""
+    """A process that serves: its URL, its id, how many seconds it took to listen, and the file of what it logs."""
 
     url: str
     process: int
     start_seconds: float
+    log: Path
 
     def peak_memory(self) -> float | None:
         """The most memory that the process has had, in MiB; None where the system does not tell."""
@@ -37,30 +39,37 @@ class Server:
         told = re.search(r"VmHWM:\s*(\d+)", status.read_text(encoding="utf-8")) if status.exists() else None
         return int(told[1]) / 1024 if told else None
 
+    def processor_time(self) -> float:
+        """The seconds that the process has computed so far (`proc_pid_stat(5)`: utime and stime); only on Linux."""
+        fields = Path(f"/proc/{self.process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
 
 @dataclass(frozen=True, slots=True)
 class RunningApp:
-    """The embedded host with the app, and clients of the app and of the sandbox API that it hands its records to."""
+    """The embedded host with the app, the sandbox API that it hands its records to, and clients of both."""
 
+    api: Server
     host: Server
     caller: httpx.Client
     sandbox: httpx.Client
+    records: Path | str
 
     def stored(self) -> int:
         """How many records the sandbox API has."""
         return int(self.sandbox.get("/stats").raise_for_status().json()["stored"])
 
-    def wait_until_stored(self, wanted: int) -> None:
-        """Wait until the sandbox API has so many records, for two minutes at most."""
+    def wait_until_stored(self, wanted: int, pause: float = 0.02) -> None:
+        """Look every so many seconds whether the sandbox API has so many records, for two minutes at most."""
         deadline = time.monotonic() + 120
         while (stored := self.stored()) < wanted:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"expected {wanted} records to be stored, there are {stored}")
-            time.sleep(0.02)
+            time.sleep(pause)
 
     def wait_until_ended(self, location: str, pause: float = 0.02) -> None:
         """Look every so many seconds whether an operation has ended, as it should."""
-        while (state := self.caller.get(location).raise_for_status().json()["state"]) in ("pending", "running"):
+        while (state := self.caller.get(location).raise_for_status().json()["state"]) in _UNDER_WAY:
             time.sleep(pause)
         if state not in ("posted", "completed"):
             raise ValueError(f"expected the operation to be posted or completed, it is {state}")
@@ -73,7 +82,7 @@ def started(core: int | None, module: str, *arguments: str, **settings: str) -> 
     command = [sys.executable, "-m", module, *arguments]
     environment = {**os.environ, **settings}
     with (
-        tempfile.TemporaryFile() as log,
+        tempfile.NamedTemporaryFile() as log,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment) as process,  # noqa: S603
     ):
         try:
@@ -84,7 +93,7 @@ def started(core: int | None, module: str, *arguments: str, **settings: str) -> 
             if url is None:
                 log.seek(0)
                 raise RuntimeError(f"{module} ended before it listened: {log.read().decode()}")
-            yield Server(url, process.pid, time.perf_counter() - begun)
+            yield Server(url, process.pid, time.perf_counter() - begun, Path(log.name))
         finally:
             process.terminate()
 
@@ -107,20 +116,20 @@ def tell(server: Server, control: Control) -> Requests:
 
 
 @contextlib.contextmanager
-def running_app(plan: Plan, state: Path) -> Iterator[RunningApp]:
+def running_app(plan: Plan, state: Path, records: Path | str = ":memory:") -> Iterator[RunningApp]:
     """Run the app on the core of what is measured; the sandbox API and this process, the caller, share the other.
 
-    The host keeps orchestrations in the file `state`, which can be read afterwards.
+    The host keeps orchestrations in the file `state`, which can be read afterwards; the sandbox API keeps `records`.
     """
     pin(plan.server_core)
     options = ("--app", str(PROJECT), "--port", "0", "--state", str(state))
     try:
         with (
-            started(plan.server_core, "dev.sandbox", "--port", "0", "--state", ":memory:") as api,
+            started(plan.server_core, "dev.sandbox", "--port", "0", "--state", str(records)) as api,
             started(plan.client_core, "devhost", *options, **app_environment(api.url)) as host,
             httpx.Client(base_url=host.url, timeout=60) as caller,
             httpx.Client(base_url=api.url) as sandbox,
         ):
-            yield RunningApp(host, caller, sandbox)
+            yield RunningApp(api, host, caller, sandbox, records)
     finally:
         pin(plan.client_core)

@@ -92,9 +92,12 @@ class Concurrency:
             self._grow(speed, latency, now)
         elif self._half_of is not None:
             self._end_trial(speed, now)
-        elif now >= self._trial_due and self._limit >= 2 * FIRST and latency > QUICK:
-            self._speed = speed
-            self._half_of, self._limit = self._limit, self._limit // 2
+        elif now >= self._trial_due and latency > QUICK:
+            if self._limit >= 2 * FIRST:
+                self._speed = speed
+                self._half_of, self._limit = self._limit, self._limit // 2
+            else:
+                self._growing = True
         elif latency <= QUICK and self._limit < self._maximum:
             self._limit += 1
         self._begin(now)
