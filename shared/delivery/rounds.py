@@ -17,7 +17,7 @@ from .outcomes import Cancelled, Deferred, GaveUp
 from .results import LEAST, is_posted, write_lines
 from .retries import EARLIEST, retry_delay
 
-_CHUNK_RECORDS, _CHUNK_CHARACTERS = 500, 200_000
+_CHUNK_RECORDS, _CHUNK_CHARACTERS = 500, 600_000
 _FEWEST = 10
 """Records of a chunk, if there are so many, however little the one before got done."""
 
