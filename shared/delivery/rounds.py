@@ -17,7 +17,7 @@ from .outcomes import Cancelled, Deferred, GaveUp
 from .results import LEAST, is_posted, write_lines
 from .retries import EARLIEST, retry_delay
 
-_CHUNK_RECORDS, _CHUNK_SIZE = 500, 400_000
+_CHUNK_RECORDS, _CHUNK_SIZE = 500, 800_000
 """What an activity is given at most, in records, and in about what they take of the task hub (`bounds.size`)."""
 _FEWEST = 10
 """Records of a chunk, if there are so many, however little the one before got done."""
