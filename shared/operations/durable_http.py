@@ -30,7 +30,7 @@ _CONTINUATION = "x-ms-continuation-token"
 _TIMEOUT = httpx.Timeout(connect=5.0, read=30.0, write=10.0, pool=10.0)
 _DEADLINE = 60.0
 _CONNECTIONS = 30
-_LARGEST_ANSWER = 100 * 2**20  # outputs always come along, and an input is JSON in a JSON text
+_LARGEST_ANSWER = 200 * 2**20  # outputs always come along, and a byte of a batch may take sixteen, in input and history
 
 
 class RuntimeStatus(Enum):

@@ -29,6 +29,8 @@ class World:
     Attributes:
         now: Durable time.
         sent: What was sent under each key.
+        keys: Of the records, as they were sent last.
+        renewed: Records whose next key must be a new one.
         doubts: Records that may be stored, for all that was told.
         ended: What has become of records that are settled.
         not_before: When a record may be sent again.
@@ -39,6 +41,8 @@ class World:
         self.random = random
         self.now = START
         self.sent: dict[str, str] = {}
+        self.keys: dict[int, str] = {}
+        self.renewed: set[int] = set()
         self.doubts: set[int] = set()
         self.ended: set[int] = set()
         self.not_before: dict[int, datetime] = {}
@@ -57,8 +61,11 @@ class World:
         for index, attempt in chunk.attempts():
             assert index not in self.ended
             assert self.now >= self.not_before.get(index, self.now)
-            record = json.dumps(attempt.record)
-            assert self.sent.setdefault(attempt.idempotency_key, record) == record
+            record, key = json.dumps(attempt.record), attempt.idempotency_key
+            assert (key not in self.sent) if index in self.renewed else self.keys.get(index, key) == key
+            assert self.sent.setdefault(key, record) == record
+            self.keys[index] = key
+            self.renewed.discard(index)
 
     def work(self, chunk: Chunk) -> Report | None:
         """What an activity returns; None if it fails."""
@@ -122,11 +129,17 @@ def checked(round_: Round, world: World) -> None:
     assert size(stored(status)) <= STATUS_LIMIT
 
 
-def run(world: World, batch: Batch, instance_id: str, cancel_after: float | None = None) -> Batch:
+def run(world: World, batch: Batch, cancel_after: float | None) -> Batch:
     """Do what the orchestrator does, generation after generation."""
+    instance_id = batch.instance
     random, idle = world.random, 0
     began = world.now
     while True:
+        if random.random() < world.wildness / 10:  # an operator starts it again under another id
+            instance_id += "+"
+            began = world.now
+            batch = Batch.model_validate(stored(batch)).begun(instance_id, world.now)
+            world.doubts.update(index for index, line in enumerate(batch.result_lines) if not line)
         batch = Batch.model_validate(json.loads(json.dumps(stored(batch)))).begun(instance_id, world.now)
         round_, under_way, sent = Round(batch, world.now), list[Chunk](), 0
         deadline = (batch.started_at or world.now) + timedelta(seconds=batch.settings.deadline)
@@ -179,9 +192,9 @@ def test_whatever_becomes_of_the_activities_of_a_batch_every_record_is_told_righ
             first_delay=random.choice((0.5, 5)),
             deadline=random.choice((30, 3600, 86_400)),
         ),
-    ).model_copy(update={"key": "b"})
+    ).model_copy(update={"key": "b", "instance": "b"})
     for _ in range(4):
-        batch = run(world, new, "b", random.choice((None, random.uniform(0, 100))))
+        batch = run(world, new, random.choice((None, random.uniform(0, 100))))
         outcomes = batch.outcomes
         assert len(outcomes) == len(records)
         for index, outcome in enumerate(outcomes):
@@ -192,12 +205,17 @@ def test_whatever_becomes_of_the_activities_of_a_batch_every_record_is_told_righ
         told = Counter(outcome.outcome for outcome in outcomes)
         assert {name: n for name, n in tally.tally if n and name != "total"} == dict(told)
         assert tally.may_be_stored == len(world.doubts)
+        not_stored = random.random() < 0.2
+        if not_stored:
+            world.doubts.clear()
         corrections = {
             index: business(random.randint(1000, 10**6))
             for index, outcome in enumerate(outcomes)
-            if outcome.outcome != "posted" and not may_be_stored(outcome) and random.random() < 0.3
+            if outcome.outcome != "posted" and index not in world.doubts and random.random() < 0.3
         }
-        new = batch.again(corrections)
+        refused = {index for index, one in enumerate(outcomes) if one.outcome == "rejected"} - world.doubts
+        world.renewed |= {index for index in refused | corrections.keys() if index in world.keys}
+        new = batch.again(corrections, not_stored=not_stored)
         world.ended = {index for index, outcome in enumerate(outcomes) if outcome.outcome == "posted"}
         world.not_before = {}
         world.paused_until = world.now
