@@ -26,7 +26,7 @@ from shared.wiring import client_options
 
 _TIME, _IDEAL, _RATIO, _REFUSED = "time, s", "ideal, s", "time to ideal, x", "429s, % of posts"
 _ADAPTED, _REFUSED_AFTER, _USED = "kept after, s", "429s from the change on, % of posts", "quota used after that, %"
-_SPEED, _SECONDS, _BEST = "records per second, 1/s", "time of as many records, s", "time to the best fixed number's, x"
+_SPEED, _BEST = "records per second, 1/s", "time to the best fixed number's, x"
 _CALLS, _DOWN, _FIRST, _END = "calls while down", "down for, s", "first post after the return, s", "end of the batch, s"
 
 _WINDOW = 2.0
@@ -41,9 +41,9 @@ _OPENING = """\
 
 `make bench-batches` measures all of this again, in about a quarter of an hour, and writes this page. Batches go through
 the whole app on the embedded host over real sockets, to the sandbox API with faults on demand
-([pacing](pacing.md#trying-it)); the speed of the machine matters little, since the API is the bottleneck. Every row is
-one batch on a host of its own that has posted 20 records before, and has not been refused one. No setting differs from
-its default. How fast batches are where nothing holds them is told by [the other benchmarks](benchmarks.md)."""
+([pacing](pacing.md#trying-it)), which are what slows them down. Every row is one batch on a host of its own that has
+posted 20 records before, none of which was refused. No setting differs from its default. How fast batches are where
+nothing holds them is told by [the other benchmarks](benchmarks.md)."""
 
 
 def main() -> None:

@@ -46,7 +46,7 @@ async def outcome_of(response: ApiResponse[Business | None], record: Record) -> 
 def _posted(response: ApiResponse[Business | None], *, replayed: bool = False) -> Posted:
     """The API said yes: whatever came with that, the record is never sent again."""
     replayed = replayed or response.headers.get("Idempotency-Replayed", "").lower() == "true"
-    located, content, warning = _as_id(last_segment(response.headers.get("Location"))), None, None
+    content, warning = None, None
     if (business := response.content) is not None:
         named = _as_id(business.id)
         content = business.model_dump(mode="json", by_alias=True, exclude_none=True)
@@ -55,7 +55,9 @@ def _posted(response: ApiResponse[Business | None], *, replayed: bool = False) -
         warning = f"{error.status}: {error.reason}"
     else:  # the description promises no content
         named = None
-    return Posted(id=named or located, business=content, replayed=replayed, warning=warning)
+    if named is None:
+        named = _as_id(last_segment(response.headers.get("Location")))
+    return Posted(id=named, business=content, replayed=replayed, warning=warning)
 
 
 def _id_in(body: bytes) -> str | None:

@@ -23,7 +23,8 @@ class Concurrency:
 
     It grows by one after every `CALLS_A_STEP` calls, as long as twice as many under way get at least a tenth more done;
     else a quarter is taken back. From then on, every ten seconds, a trial with half of the limit tells whether it is
-    too high, or could be higher. Only calls that were sent with as many under way as allowed are measured.
+    too high, or could be higher; one that is too small to be halved grows again instead. Only calls that were sent with
+    as many under way as allowed are measured.
     """
 
     def __init__(self, maximum: int) -> None:

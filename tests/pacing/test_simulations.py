@@ -142,6 +142,13 @@ def test_as_many_calls_are_under_way_as_are_good_for_the_latency(kind: str) -> N
     assert seconds <= 1.2 * best
 
 
+def test_an_api_that_becomes_slow_early_on_is_soon_found_to_take_more_calls_at_once() -> None:
+    api = Api()
+    api.latency = lambda _: 0.005 if len(api.calls) < 20 else 0.1
+    seconds, _ = run_virtually(post_all(api, 4000))
+    assert seconds < 35  # 20 s with 20 calls under way, two minutes with 3
+
+
 @pytest.mark.parametrize("record", [500, 5000])
 def test_a_single_record_that_is_told_to_wait_for_an_hour_does_not_hold_the_others(record: int) -> None:
     api = Api(latency=lambda _: 0.01, refusals={record: (429, {"Retry-After": "3600"})})
