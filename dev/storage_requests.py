@@ -3,12 +3,13 @@
     npx azurite --skipApiVersionCheck > azurite.log &
     python -m dev.storage_requests azurite.log 'func start --port {port}'
 
-Prints the requests for a single record and for each record of a batch. Those that poll a queue are counted apart: how
-many there are is a matter of time and of `maxQueuePollingInterval`, not of records. Nobody looks an operation up here,
-which would cost more: the sandbox tells when all is stored.
+Prints the requests for a single record and for each record of a small and of the largest batch. Those that poll a
+queue are counted apart: how many there are is a matter of time and of `maxQueuePollingInterval`, not of records. Nobody
+looks an operation up here, which would cost more: the sandbox tells when all is stored.
 """
 
 import argparse
+import functools
 import re
 import sys
 import tempfile
@@ -25,10 +26,11 @@ from dev.sandbox.api import app_environment, create_app
 from dev.sandbox.serving import serve
 from dev.stand_in import STAND_IN
 from shared.business import example
+from shared.delivery.batches import MAX_RECORDS
 
 _APP = Path(__file__).parent.parent
 _SINGLES = 20
-_BATCH = 1_000
+_BATCHES = 1_000, MAX_RECORDS
 _IDLE_SECONDS = 20.0
 _SETTLE_SECONDS = 5.0
 _TIME_LIMIT = 300.0
@@ -79,20 +81,24 @@ def measure(log: Path, url: str, api: str) -> None:
             httpx.post(f"{url}/api/businesses", json=example(1 + number)).raise_for_status()
             stored(api, number + 1)
 
-    def post_batch() -> None:
-        records = [example(1 + _SINGLES + number) for number in range(_BATCH)]
+    def post_batch(first: int, size: int) -> None:
+        records = [example(1 + number) for number in range(first, first + size)]
         httpx.post(f"{url}/api/businesses/batch", json=records, timeout=60).raise_for_status()
-        stored(api, _SINGLES + _BATCH)
+        stored(api, first + size)
 
     time.sleep(_SETTLE_SECONDS)
     idle = counted(log, lambda: time.sleep(_IDLE_SECONDS))
-    singles, batch = counted(log, post_singles), counted(log, post_batch)
+    singles = counted(log, post_singles)
     if not singles.requests:
         raise ValueError(f"expected the host's requests in {log}: is it the access log of the Azurite that it uses?")
     polls = f"{idle.polls / idle.seconds:.1f} polls/s"
-    print(f"an idle app              {idle.requests / idle.seconds:6.2f} requests/s, {polls}")
-    print(f"a single record          {singles.beyond(idle, _SINGLES):6.2f} requests")
-    print(f"a record of {_BATCH:,} at once  {batch.beyond(idle, _BATCH):6.2f} requests")
+    print(f"an idle app               {idle.requests / idle.seconds:7.3f} requests/s, {polls}")
+    print(f"a single record           {singles.beyond(idle, _SINGLES):7.3f} requests")
+    first = _SINGLES
+    for size in _BATCHES:
+        batch = counted(log, functools.partial(post_batch, first, size))
+        print(f"a record of {size:6,} at once {batch.beyond(idle, size):7.3f} requests")
+        first += size
 
 
 def main() -> int:

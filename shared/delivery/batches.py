@@ -124,12 +124,14 @@ class Batch(BaseModel):
         fingerprint: Of what the caller sent first; tells a repeated request from a reused `Idempotency-Key`.
         key: What the records' idempotency keys begin with: the id of the first instance with this input, which an
             operator may have started again under another id.
+        instance: Id of the instance for which this was written: an operator may have started another one with it.
         mark: Tells this start of the operation from others of the same id.
         kept: How much is kept of what the API tells about a record, on average (`bounds.size`).
         round: Number of the round that comes next or is under way, from 1.
         idle_rounds: How many rounds before this one, in a row, have settled nothing.
         due_at: UTC; what the timer before the round was set to, which may have fired a second early. None without one.
         started_at: UTC, in durable time; None before the first round.
+        settled_before: How many records were settled before that.
         reason: Why records were given up.
     """
 
@@ -144,12 +146,14 @@ class Batch(BaseModel):
     settings: DeliverySettings
     fingerprint: str
     key: str = ""
+    instance: str = ""
     mark: str = ""
     kept: int = BATCH_LIMIT
     round: int = 1
     idle_rounds: int = 0
     due_at: datetime | None = None
     started_at: datetime | None = None
+    settled_before: int = 0
     reason: str | None = None
 
     @classmethod
@@ -208,21 +212,30 @@ class Batch(BaseModel):
     @property
     def least_size(self) -> int:
         """The bytes that the task hub has to take at once, however little is kept of what the API tells."""
-        return size(stored(self)) + LEAST * self.total + _GROUP_SIZE * min(self.total, MOST_GROUPS) + _OVERHEAD
+        unsettled = self._unsettled
+        return size(stored(self)) + LEAST * unsettled + _GROUP_SIZE * min(unsettled, MOST_GROUPS) + _OVERHEAD
 
     def within(self, limit: int) -> "Batch":
         """The batch, keeping so little of what the API tells that it never takes more than `limit` bytes."""
-        return self.model_copy(update={"kept": min(LEAST + (limit - self.least_size) // self.total, self.kept)})
+        kept = LEAST + (limit - self.least_size) // max(self._unsettled, 1)
+        return self.model_copy(update={"kept": min(kept, self.kept)})
+
+    @property
+    def _unsettled(self) -> int:
+        return self.result_lines.count("")
 
     def begun(self, instance_id: str, now: datetime) -> "Batch":
         """The batch at the beginning of a round.
 
-        If an operator has started it again under another id, the first instance may have brought any record there.
+        If an operator has started it again under another id, in whatever round, the first instance may have brought
+        any record there that was not settled by then.
         """
-        if self.started_at is not None:
+        written_for = self.instance or self.key or instance_id
+        if written_for == instance_id and self.started_at is not None:
             return self
-        begun = self.model_copy(update={"started_at": now, "key": self.key or instance_id})
-        return begun if begun.key == instance_id else begun.doubted()
+        update = {"started_at": now, "settled_before": self.counts.settled, "instance": instance_id}
+        begun = self.model_copy(update=update | {"key": self.key or instance_id})
+        return begun if written_for == instance_id else begun.doubted()
 
     def doubted(self) -> "Batch":
         """The batch if nobody knows what became of the records that are not settled."""

@@ -48,6 +48,7 @@ class Delivery(BaseModel):
             remember its refusal of the same one by the key.
         may_be_stored: Whether an attempt that was made before may have brought the record to the API.
         was_refused: Whether the API has refused this very record before, under the key that comes first now.
+        instance: Id of the instance for which this was written: an operator may have started another one with it.
         mark: Tells this start of the operation from others of the same id.
     """
 
@@ -60,6 +61,7 @@ class Delivery(BaseModel):
     revision: int = 0
     may_be_stored: bool = False
     was_refused: bool = False
+    instance: str = ""
     mark: str = ""
 
     @classmethod
@@ -83,7 +85,7 @@ class Delivery(BaseModel):
 
         If an operator has started it again under another id, the first instance may have brought the record there.
         """
-        again = self.key not in {"", instance_id}
+        again = (self.instance or self.key) not in {"", instance_id}
         return Progress(may_be_stored=self.may_be_stored or again, revision=self.revision, mark=self.mark)
 
     def corrected(self, other: "Delivery") -> "Delivery":

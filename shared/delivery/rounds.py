@@ -17,7 +17,7 @@ from .outcomes import Cancelled, Deferred, GaveUp
 from .results import LEAST, is_posted, write_lines
 from .retries import EARLIEST, retry_delay
 
-_CHUNK_RECORDS, _CHUNK_SIZE = 500, 400_000
+_CHUNK_RECORDS, _CHUNK_SIZE = 500, 800_000
 """What an activity is given at most, in records, and in about what they take of the task hub (`bounds.size`)."""
 _FEWEST = 10
 """Records of a chunk, if there are so many, however little the one before got done."""
@@ -111,11 +111,12 @@ class Round:
         self.take_in(report, now)
         told = {*report.settled, *(index for group in report.deferred for index in group.indexes)}
         untouched = [index for index in chunk.indexes if index not in told]
+        self._length = min(_CHUNK_RECORDS, max(_FEWEST if untouched else self._length, 2 * len(told)))
         if untouched:
             self._queue.extendleft(reversed(untouched))
-            self._length = min(_CHUNK_RECORDS, max(_FEWEST, 2 * len(told)))
             if report.paused is not None:
-                self._paused_until = now + timedelta(seconds=report.paused + EARLIEST)
+                pause = min(report.paused, self._batch.settings.max_retry_after) + EARLIEST
+                self._paused_until = now + timedelta(seconds=pause)
         self._size += len(report.results) + _INDEX_SIZE * len(told)
         if len(self._reports) >= _MOST_REPORTS or self._size > _LARGEST_HISTORY:
             self._ending = True
@@ -155,16 +156,23 @@ class Round:
     def next_at(self, now: datetime) -> datetime | None:
         """When the next round is due, if nothing is under way: perhaps at once; None if that would be too late.
 
-        Who is due first waits a little for those who are due soon after.
+        While the API wants nothing, nobody is due. Who is due first waits a little for those who are due soon after.
         """
         if self._ending:
             return now
-        due = {one.due(self._backoff(now)) for one in self._deferred.values()}
+        due = {group.until for group in self._waiting(now)}
         if self._queue:
-            due.add(self._paused_until or now)
-        earliest = min(due)
-        shared = earliest + max((earliest - now) * _PATIENCE, _LEAST_PATIENCE)
-        return max(time for time in due if time <= shared) if earliest <= self._deadline else None
+            due.add(now)
+        earliest = max(min(due), self._paused_until or now)
+        shared = min(earliest + max((earliest - now) * _PATIENCE, _LEAST_PATIENCE), self._deadline)
+        return max(earliest, *(time for time in due if time <= shared)) if earliest <= self._deadline else None
+
+    def _waiting(self, now: datetime) -> tuple[Waiting, ...]:
+        """What is deferred, in groups; what was due in this round, but was not got to, is so still."""
+        backoff = self._backoff(now)
+        due = {index: one.due(backoff) for index, one in self._deferred.items()}
+        left = {index: now for index in self._queue if index in due and not self._deferred[index].fresh}
+        return _grouped(self._deferred, due, left)
 
     def _backoff(self, now: datetime) -> datetime:
         """When what was deferred in this round without more ado is tried again.
@@ -197,7 +205,7 @@ class Round:
                 "records": "\n".join(records),
                 "results": "\n".join(results),
                 "counts": self._counts,
-                "waiting": _grouped(self._deferred, self._backoff(now)),
+                "waiting": self._waiting(now),
                 "doubts": tuple(sorted(self._doubts)),
                 "round": self._batch.round + waited,
                 "due_at": due,
@@ -251,7 +259,7 @@ class Round:
         return BatchStatus(
             tally=Tally(total=total, deferred=deferred, pending=pending, **ended),
             round=self._batch.round,
-            rate=round(counts.settled / seconds, 1) if seconds > 0 else 0.0,
+            rate=round((counts.settled - self._batch.settled_before) / seconds, 1) if seconds > 0 else 0.0,
             next_round_at=next_round_at,
             expected_end_at=self._expected_end(now, pending) if next_round_at is None else None,
             warnings=counts.warnings,
@@ -280,15 +288,23 @@ def _lanes(parallelism: int) -> list[int]:
     return [parallelism // number + (lane < parallelism % number) for lane in range(number)]
 
 
-def _grouped(deferred: Mapping[int, _Deferred], backoff: datetime) -> tuple[Waiting, ...]:
-    """Those deferred for the same reason, and due at the same time, together; in so few groups as can be stored."""
+def _grouped(
+    deferred: Mapping[int, _Deferred], due: Mapping[int, datetime], exactly: Mapping[int, datetime]
+) -> tuple[Waiting, ...]:
+    """Those deferred for the same reason, and due at the same time, together; in so few groups as can be stored.
+
+    Args:
+        deferred: By index.
+        due: When they are due, or a little later.
+        exactly: When some of them are due instead, and no later.
+    """
     groups: dict[tuple[str, bool, datetime], list[int]] = {}
     for reasons_told, seconds in ((True, 0), (True, 1), (True, 60), (False, 60), (False, 3600)):
         groups = {}
         for index, one in deferred.items():
             reason = one.reason if reasons_told else OTHER_REASONS
-            due = _rounded_up(one.due(backoff), seconds) if seconds else one.due(backoff)
-            groups.setdefault((reason, one.may_be_stored, due), []).append(index)
+            until = exactly.get(index) or (_rounded_up(due[index], seconds) if seconds else due[index])
+            groups.setdefault((reason, one.may_be_stored, until), []).append(index)
         if len(groups) <= MOST_GROUPS:
             break
     return tuple(

@@ -30,7 +30,9 @@ _CONTINUATION = "x-ms-continuation-token"
 _TIMEOUT = httpx.Timeout(connect=5.0, read=30.0, write=10.0, pool=10.0)
 _DEADLINE = 60.0
 _CONNECTIONS = 30
-_LARGEST_ANSWER = 100 * 2**20  # outputs always come along, and an input is JSON in a JSON text
+_LARGEST_ANSWER = 200 * 2**20
+"""Bytes. An input is JSON in a JSON text, and comes a second time in the history: a body of 10 MB that is all quotes
+makes 122 MB."""
 
 
 class RuntimeStatus(Enum):

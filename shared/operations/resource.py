@@ -55,7 +55,7 @@ class Operations:
         if status is None:
             if isinstance(started, Batch):
                 started = _with_room(started)
-            keyed = started.model_copy(update={"key": operation_id})
+            keyed = started.model_copy(update={"key": operation_id, "instance": operation_id})
             try:
                 await self._client.start_new(orchestrator, operation_id, stored(keyed))
             except Exception:  # the SDK raises nothing narrower when a request at the same instant came first
@@ -212,7 +212,7 @@ class Operations:
             RequestError: 409, somebody else has started it again; 503, nobody knows in time.
         """
         operation_id, before = ended.instance_id or "", mark_of(ended)
-        started = started.model_copy(update={"mark": uuid.uuid4().hex})
+        started = started.model_copy(update={"instance": operation_id, "mark": uuid.uuid4().hex})
         conflict = RequestError(409, "Conflict", "somebody else retries the operation at the same time")
         try:
             await self._client.start_new(_orchestrator(started), operation_id, stored(started))

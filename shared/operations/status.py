@@ -171,5 +171,6 @@ def describe(status: OrchestrationStatus) -> Operation:
                 "may_be_stored": min(doubtful, tally.total - tally.posted),
             }
             operation.batch = operation.batch.model_copy(update=update)
+            operation.may_be_stored = operation.batch.may_be_stored > 0
     operation.cancelling = operation.cancelling and not operation.finished
     return operation

@@ -116,10 +116,10 @@ def test_ten_thousand_records_take_a_few_dozen_activities() -> None:
 
 @pytest.mark.parametrize("text", ["a", "\u6f22", '"', "\\", "\n"])
 def test_large_records_go_out_in_smaller_chunks_that_every_backend_takes(text: str) -> None:
-    large = Batch.of([business(1, WithText, text=text * 10_000)] * 100, DeliverySettings(parallelism=1))
+    large = Batch.of([business(1, WithText, text=text * 10_000)] * 200, DeliverySettings(parallelism=1))
     (chunk,) = chunks_of(Round(large.begun("b", START), START))
-    assert 1 < len(chunk.indexes) < 100
-    assert 200_000 < size(stored(chunk)) < 500_000
+    assert 1 < len(chunk.indexes) < 200
+    assert 400_000 < size(stored(chunk)) < 900_000
 
 
 def test_a_record_goes_out_as_it_was_accepted_under_the_key_of_its_batch_and_its_place() -> None:
@@ -138,6 +138,16 @@ def test_what_an_activity_did_not_get_to_goes_out_again_first_and_in_smaller_chu
     assert second.indexes == tuple(range(30, 90))
 
 
+def test_chunks_grow_again_once_they_get_done() -> None:
+    round_ = Round(batch(1000, parallelism=1), START)
+    lengths = []
+    for done in (0, 10, 20, 7, 14):
+        (chunk,) = chunks_of(round_)
+        lengths.append(len(chunk.indexes))
+        round_.returned(chunk, posted(chunk.indexes[:done]), START)
+    assert lengths == [500, 10, 20, 40, 14]
+
+
 def test_nothing_goes_out_while_the_api_wants_nothing_and_then_at_once() -> None:
     round_ = Round(batch(30, parallelism=20), START)
     first, second = chunks_of(round_)
@@ -147,6 +157,35 @@ def test_nothing_goes_out_while_the_api_wants_nothing_and_then_at_once() -> None
     assert round_.next_at(START) == at(61)
     again = chunks_of(Round(round_.following(START, due=at(61)), at(60.5)), at(60.5))
     assert tuple(index for chunk in again for index in chunk.indexes) == first.indexes
+
+
+def test_a_pause_is_slept_through_though_some_of_the_records_were_due_before() -> None:
+    current = tried(batch(2, first_delay=1), deferred(0), deferred(1, retry_after=20.0)).following(START, due=at(10))
+    round_ = Round(current, at(10))
+    (chunk,) = chunks_of(round_, at(10))
+    assert chunk.indexes == (0,)
+    round_.returned(chunk, Report(paused=600.0), at(10))
+    assert round_.next_at(at(10)) == at(611)
+    again = Round(round_.following(at(10), due=at(611)), at(610))
+    assert {index for chunk in chunks_of(again, at(610)) for index in chunk.indexes} == {0, 1}
+
+
+def test_a_pause_is_no_longer_than_a_single_record_would_wait_so_that_no_record_is_given_up_for_it() -> None:
+    round_ = Round(batch(3, max_retry_after=60, deadline=3600), START)
+    (chunk,) = chunks_of(round_)
+    round_.returned(chunk, Report(paused=1e12), START)
+    assert round_.next_at(START) == at(61)
+
+
+def test_what_was_due_but_not_got_to_stays_due_however_many_others_wait() -> None:
+    new = batch(100, parallelism=1)
+    current = tried(new, deferred(*range(100), retry_after=20.0)).following(START, due=at(21))
+    round_ = Round(current, at(21))
+    (chunk,) = chunks_of(round_, at(21))
+    told = [deferred(index, retry_after=100.0 * index, reason=f"{index}").deferred[0] for index in range(1, 100)]
+    round_.returned(chunk, Report(deferred=tuple(told)), at(21))
+    again = Round(round_.following(at(21)), at(21))
+    assert [chunk.indexes for chunk in chunks_of(again, at(21))] == [(0,)]
 
 
 def test_after_so_much_history_the_orchestration_starts_anew_at_once() -> None:
@@ -206,6 +245,21 @@ def test_an_early_timer_neither_undercuts_a_retry_after_nor_makes_the_orchestrat
     assert due == at(61)
     early = due - timedelta(seconds=0.999)
     assert [chunk.indexes for chunk in chunks_of(Round(round_.following(START, due=due), early), early)] == [(0,)]
+
+
+@pytest.mark.parametrize("reasons", [1, 200])
+def test_a_timer_wakes_the_batch_when_records_are_due_by_what_is_kept_of_their_times(reasons: int) -> None:
+    reports = [deferred(index, retry_after=5.3 + index, reason=f"{index}") for index in range(reasons)]
+    round_ = tried(batch(reasons), *reports, now=at(0.4))
+    due = round_.next_at(at(0.4))
+    assert due is not None
+    early = due - timedelta(seconds=0.999)
+    assert chunks_of(Round(round_.following(at(0.4), due=due), early), early)
+
+
+def test_nobody_waits_for_others_beyond_the_deadline() -> None:
+    round_ = tried(batch(2, first_delay=1, deadline=60), deferred(0, retry_after=58.0), deferred(1, retry_after=60.0))
+    assert round_.next_at(START) == at(59)
 
 
 def test_what_is_due_soon_after_each_other_makes_one_round() -> None:
@@ -287,6 +341,23 @@ def test_a_batch_started_again_under_another_id_uses_the_keys_of_the_first_and_d
     assert Round(again.begun("first", START), START).status(START).may_be_stored == 0
 
 
+def test_a_batch_started_again_rounds_later_doubts_what_has_no_end_and_its_time_begins_anew() -> None:
+    round_ = tried(batch(3, deadline=60), posted((0,)), deferred(1))
+    later = at(1000)
+    again = round_.following(START, due=at(5)).begun("second", later)
+    assert ([may_be_stored(one) for one in again.outcomes], again.key) == ([False, True, True], "b")
+    second = tried(again, deferred(1, 2, may_be_stored=True), now=later)
+    assert second.next_at(later) is not None
+    third = tried(second.following(later, due=at(1010)).begun("second", at(1010)), posted((1, 2)), now=at(1010))
+    assert (third.finished, third.status(at(1010)).may_be_stored) == (True, 0)
+
+
+def test_a_retry_of_a_batch_that_was_started_again_doubts_no_more_than_is_known() -> None:
+    again = tried(batch(2).begun("second", START), rejected(0, 1)).closed(GaveUp, START)
+    retried = again.again({}).model_copy(update={"instance": "second"}).begun("second", at(9))
+    assert not any(map(may_be_stored, retried.outcomes))
+
+
 def test_the_doubt_about_a_record_is_kept_through_the_rounds_and_counted() -> None:
     round_ = Round(batch(3), START)
     round_.take_in(deferred(0, 1, may_be_stored=True), START)
@@ -321,6 +392,14 @@ def test_the_status_counts_the_records_and_tells_their_rate_and_the_expected_end
     assert (status.rate, status.reason) == (rate, "503")
     assert status.expected_end_at == (at(8) if seconds else None)
     assert round_.status(at(seconds), next_round_at=at(9)).expected_end_at is None
+
+
+def test_the_rate_of_a_retry_counts_what_is_settled_since_its_start() -> None:
+    before = tried(batch(100), posted(range(98)), deferred(98, 99)).closed(GaveUp, START)
+    round_ = Round(before.again({}).begun("b", at(1000)), at(1000))
+    assert round_.status(at(1001)).rate == 0.0
+    round_.take_in(posted((98,)), at(1002))
+    assert round_.status(at(1002)).rate == 0.5
 
 
 def test_skipped_records_keep_their_places_are_counted_apart_and_are_no_part_of_the_rate() -> None:
@@ -423,6 +502,18 @@ def test_a_batch_that_was_taken_never_outgrows_the_limit_whatever_the_api_says(
         round_.take_in(deferred(index, reason=text * 25, retry_after=index + 0.5, may_be_stored=True), START)
     assert size(stored(round_.following(START, due=at(5)))) <= limit
     assert size(stored(round_.closed(GaveUp, START))) <= limit
+
+
+@given(records=st.integers(2, 60), spare=st.integers(0, 30_000))
+def test_a_batch_that_was_taken_can_be_retried_whatever_the_api_says(records: int, spare: int) -> None:
+    new = Batch.of([INVALID, *[business(n) for n in range(1, records)]], DeliverySettings()).begun("b", START)
+    limit = new.least_size + spare
+    new = new.within(limit)
+    lines = write_lines([ItemPosted(id="i" * ID_LIMIT, warning="204: expected JSON" * 90)] * (records - 2), new.kept)
+    round_ = Round(new, START)
+    told = tuple(range(2, records))
+    round_.take_in(Report(settled=told, results="\n".join(lines), counts=Counts(posted=len(told))), START)
+    assert round_.closed(GaveUp, START).again({}).least_size <= limit
 
 
 def test_very_many_reasons_and_times_are_kept_as_a_few() -> None:

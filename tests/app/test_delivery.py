@@ -79,6 +79,8 @@ def test_what_an_operator_starts_again_under_another_id_is_in_doubt() -> None:
     assert after(Rejected(status=422), started.begun("second")).may_be_stored
     assert not after(Posted(), started.begun("second")).may_be_stored
     assert not after(Rejected(status=422), started.begun("first")).may_be_stored
+    retried = started.model_copy(update={"instance": "second"})  # by somebody who knows what became of the second
+    assert not after(Rejected(status=422), retried.begun("second")).may_be_stored
 
 
 def test_a_corrected_record_is_another_one_under_another_key_and_without_doubt() -> None:

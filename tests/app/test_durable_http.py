@@ -8,8 +8,10 @@ from typing import Any
 import httpx
 import pytest
 
-from shared.operations.durable_http import DurableHttpApi, DurableHttpClient, RuntimeStatus
+from shared.delivery.results import write_json
+from shared.operations.durable_http import DurableHttpApi, DurableHttpClient, RuntimeStatus, durable_http_api
 from shared.operations.problems import TaskHubError, as_request_error
+from shared.operations.requests import MAX_BATCH_BYTES
 from shared.operations.status import is_operation
 from shared.rest import ClientOptions
 
@@ -59,6 +61,16 @@ async def test_a_look_up_brings_the_history_with_its_results_if_it_is_wanted() -
     shown = {"show_input": True, "show_history": True, "show_history_output": True}
     status = await client_of(answer).get_status("abc", **shown)
     assert status.history == [{"EventType": "ExecutionStarted"}]
+
+
+@pytest.mark.parametrize("text", ['"', "\\", "\n", "\x7f", "é", "漢", "\N{GRINNING FACE}"])
+def test_an_instance_with_the_largest_batch_can_be_looked_up_whatever_is_in_its_records(text: str) -> None:
+    """The engine tells an input as JSON in JSON, and in the history as JSON in that once more."""
+    share = 100
+    record = write_json({"text": text * (MAX_BATCH_BYTES // share // len(write_json(text).encode()[1:-1]))})
+    told = json.dumps(json.dumps({"records": record}))
+    told_size = (len(told) + len(json.dumps(told)) + len(json.dumps({"results": "r" * (2_000_000 // share)}))) * share
+    assert told_size < durable_http_api(URL)._options().max_response_size
 
 
 async def test_an_instance_that_is_not_there_is_false() -> None:

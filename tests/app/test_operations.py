@@ -360,6 +360,14 @@ async def test_a_batch_that_was_cut_short_says_of_no_record_that_it_was_not_sent
     assert [index for index, one in enumerate(outcomes) if may_be_stored(one)] == [*range(1, 100)]
 
 
+async def test_a_batch_that_was_cut_short_after_its_last_record_is_not_in_doubt() -> None:
+    settled = {"tally": {"total": 2, "posted": 1, "rejected": 1}, "round": 1, "rate": 1.0}
+    for doubts in (0, 1):
+        shown = {**settled, "may_be_stored": doubts}
+        status = Status("abc", None, RuntimeStatus.Terminated, shown, "why", name="PostBusinessesOrchestrator")
+        assert (await Operations(TaskHub({"abc": status})).get("abc")).may_be_stored == bool(doubts)
+
+
 async def test_operations_with_warnings_can_be_told_from_others() -> None:
     hub = ended(TAKEN)
     warned = {"attempt": 1, "outcome": {"outcome": "posted", "warning": "204: expected JSON, the body is empty"}}

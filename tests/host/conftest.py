@@ -5,6 +5,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ PATIENCE = 150.0
 
 NO_SANDBOX = "stores invented records: only with SANDBOX_URL, the API of the app under HOST_URL"
 NOT_OURS = "kills the host: only with HOST_COMMAND, which starts one"
+NOT_SHARED = "two hosts of one task hub: the embedded host keeps its state to itself, only with HOST_COMMAND"
 
 type Operation = dict[str, Any]
 
@@ -38,7 +40,12 @@ class Caller:
     """Somebody who has records posted, and asks what has become of them."""
 
     def __init__(self, url: str, key: str) -> None:
-        self.http = httpx.Client(base_url=url, headers={"x-functions-key": key} if key else {}, timeout=75)
+        headers, hooks = {"x-functions-key": key} if key else {}, {"response": [declared]}
+        self.http = httpx.Client(base_url=url, headers=headers, timeout=75, event_hooks=hooks)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.http.close()
 
     def start(self, record: dict[str, Any], **headers: str) -> str:
         """Start the delivery of a record; returns the operation's id."""
@@ -121,12 +128,9 @@ def started_host(
         return
     folder = tmp_path_factory.mktemp("host")
     embedded = f"{sys.executable} -m devhost --app {APP} --port {{port}} --state {folder / 'state.db'}"
-    # A hub of its own: what an earlier run has left in the storage would be posted to this one's sandbox.
-    hub = {"AzureFunctionsJobHost__extensions__durableTask__hubName": f"Tests{uuid.uuid4().hex[:12]}"}
-    settings = no_settings(APP) | app_environment(shared_sandbox.url) | DELAYS | hub
     host = None
     try:
-        host = CommandHost(COMMAND or embedded, settings, folder / "host.log")
+        host = CommandHost(COMMAND or embedded, settings_with(shared_sandbox), folder / "host.log")
         host.start()
     except HostStartError as error:  # no test can do anything then
         pytest.exit(f"{error}\n{host.log_tail() if host else ''}", returncode=1)
@@ -134,17 +138,45 @@ def started_host(
     host.stop()
 
 
+def settings_with(sandbox: Sandbox) -> dict[str, str]:
+    """Settings of a host whose API is the sandbox.
+
+    They name a hub of its own: what an earlier run has left in the storage would be posted to this one's sandbox.
+    """
+    hub = {durable_setting("hubName"): f"Tests{uuid.uuid4().hex[:12]}"}
+    return no_settings(APP) | app_environment(sandbox.url) | DELAYS | hub
+
+
+def durable_setting(name: str) -> str:
+    """The environment variable that overrides a value of the durable extension in host.json."""
+    return f"AzureFunctionsJobHost__extensions__durableTask__{name}"
+
+
+@pytest.fixture
+def two_hosts(host: CommandHost, sandbox: Sandbox, tmp_path: Path) -> Iterator[tuple[CommandHost, CommandHost]]:
+    """Two hosts beside the first, with one task hub, each of which runs two activities at once."""
+    if not COMMAND:
+        pytest.skip(NOT_SHARED)
+    settings = settings_with(sandbox) | {durable_setting("maxConcurrentActivityFunctions"): "2"}
+    with ExitStack() as at_the_end:
+        hosts = []
+        for name in ("one", "other"):
+            hosts.append(one := CommandHost(COMMAND, settings, tmp_path / f"{name}.log"))
+            at_the_end.callback(one.stop)
+            one.start()
+        yield hosts[0], hosts[1]
+
+
 @pytest.fixture(scope="session")
 def app(started_host: CommandHost | None) -> Iterator[Caller]:
     """A caller of the app."""
     caller = Caller(URL if started_host is None else started_host.url, KEY)
-    caller.http.event_hooks = {"response": [declared]}
     try:
         caller.http.get("/api/openapi.json").raise_for_status()
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         pytest.exit(f"{URL}: {error}", returncode=1)
     yield caller
-    caller.http.close()
+    caller.close()
 
 
 @pytest.fixture
