@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -191,8 +192,12 @@ async def _try(index: int, attempt: Attempt, api: BusinessApi, work: _Work, cloc
                 work.paused = error.retry_after
             return
         except Exception as error:  # noqa: BLE001 (whatever it is, it is told of)
-            # A bug that one record brings to light is none of the others.
-            _log.exception("Attempt %s failed", attempt.idempotency_key)
+            # A bug that one record brings to light is none of the others. Its message may quote the record.
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            _log.error(
+                "Attempt %s failed: %s in %s, line %s",
+                *(attempt.idempotency_key, type(error).__name__, place.filename, place.lineno),
+            )
             outcome = Deferred(reason=f"a bug: {type(error).__name__}", may_be_stored=FAILED.may_be_stored)
         outcome = doubted(outcome, before=doubt)
         doubt = may_be_stored(outcome)

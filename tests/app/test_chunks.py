@@ -134,12 +134,13 @@ def test_a_bug_at_one_record_is_logged_and_spoils_no_other(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def answer(n: int, _: int) -> tuple[float, httpx.Response | Exception]:
-        return 0.1, ZeroDivisionError("x") if n == 1 else TAKEN
+        return 0.1, ZeroDivisionError("the record") if n == 1 else TAKEN
 
     report, _, _ = posted(monkeypatch, chunk(3), answer)
     assert outcomes(report) == {0: "posted", 1: "deferred", 2: "posted"}
     assert (report.deferred[0].reason, report.deferred[0].may_be_stored) == ("a bug: ZeroDivisionError", True)
-    assert "Attempt b-1 failed" in caplog.text
+    assert "Attempt b-1 failed: ZeroDivisionError in " in caplog.text
+    assert "the record" not in caplog.text
 
 
 def test_after_the_time_box_nothing_is_begun_and_what_was_not_comes_back_untouched(
