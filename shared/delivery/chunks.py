@@ -7,9 +7,8 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 import shared.business
 from shared.business import BusinessApi
@@ -128,7 +127,7 @@ class Report(BaseModel):
     results: str = ""
     counts: Counts = Counts()
     deferred: tuple[Deferral, ...] = ()
-    paused: Annotated[float | None, Field(exclude_if=lambda paused: paused is None)] = None
+    paused: float | None = None
 
 
 @dataclass(slots=True)
