@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -142,16 +141,15 @@ class _Work:
     paused: float | None = None
 
 
-async def post_records(chunk: Chunk, *, clock: Callable[[], float] = time.monotonic) -> Report:
+async def post_records(chunk: Chunk) -> Report:
     """Try to post the records of a chunk; what becomes of each is a value, never an exception.
 
     A record that the API refuses only for its limits is sent again, if the wait fits into the time box. When the API
     wants nothing for longer than that, the work ends.
 
-    Args:
-        chunk: The records.
-        clock: Seconds, of the same kind as those of the pacer of `business_api`.
+    The time is that of the event loop, which the pacer of `business_api` has to go by, too.
     """
+    clock = asyncio.get_running_loop().time
     began = clock()
     work = _Work(chunk, began + TIME_BOX, frozenset(chunk.doubts))
     api = shared.business.business_api.with_options(deadline=CALL_DEADLINE, extensions={"begin_by": work.begin_by})

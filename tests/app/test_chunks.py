@@ -81,7 +81,7 @@ def posted(
         options = ClientOptions(base_url="https://api.example.com", transport=lambda: api, gate=pacer)
         monkeypatch.setattr("shared.business.business_api", BusinessApi(options))
         began = loop.time()
-        report = await post_records(given, clock=loop.time)
+        report = await post_records(given)
         return report, loop.time() - began
 
     report, seconds = run_virtually(run())

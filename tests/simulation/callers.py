@@ -1,0 +1,264 @@
+"""Those who start operations and see them through, and an operator who meddles with them."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from devhost.orchestration import EventType
+
+from .task_hub import InstanceEndedError, InstanceExistsError, NoInstanceError, WorkerDiedError
+from .world import World
+
+FINISHED = frozenset({"posted", "rejected", "gave_up", "completed", "cancelled", "failed"})
+
+
+@dataclass(slots=True)
+class Item:
+    """A record of an operation.
+
+    Attributes:
+        numbers: Of the record as it was accepted first, and of those that were sent instead; empty if it is not valid.
+        told: What the operation says of it in the end.
+    """
+
+    numbers: list[str]
+    told: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Caller:
+    """Starts an operation, looks at it now and then until it has ended, and perhaps retries it.
+
+    Args:
+        world: Where it does so.
+        name: Of the caller; what the records and the key are called by.
+
+    Attributes:
+        items: The records.
+        quiet: From when to when nothing may be sent, in seconds.
+        retried_at: When it was last retried.
+        knew_at: When it last told that the API has nothing of what was not posted.
+        restarted: Whether an operator has started it a second time, so that two instances send the same.
+        terminated: Whether an operator has ended it, so that nobody waits for what is under way.
+        suspended: Whether an operator has ever held it up.
+    """
+
+    def __init__(self, world: World, name: str) -> None:
+        self.world = world
+        self.chance = world.chance
+        self.name = name
+        self.batch = self.chance.one_of((True, False), "the kind")
+        size = self.chance.one_of((1, 3, 11, 25, 60), "the size") if self.batch else 1
+        self.items = [
+            Item([] if self.batch and self.chance.happens("an invalid record", 0.05, to=name) else [f"{name}-{i}"])
+            for i in range(size)
+        ]
+        if not any(one.numbers for one in self.items):
+            self.items[0].numbers.append(f"{name}-0")
+        self.id = ""
+        self.quiet: list[tuple[float, float]] = []
+        self.retried_at = self.knew_at = 0.0
+        self.restarted = self.terminated = self.suspended = self.erased = False
+        self.operation: dict[str, Any] = {}
+
+    @property
+    def now(self) -> float:
+        """Seconds."""
+        return asyncio.get_running_loop().time()
+
+    def _record(self, number: str) -> dict[str, Any]:
+        bad = self.chance.happens("a bad record", 0.05, to=number)
+        return {"registration_number": number, "name": "Bad GmbH" if bad else "Acme GmbH", "country": "DE"}
+
+    async def run(self) -> None:
+        """Do all of this."""
+        await asyncio.sleep(self.chance.between(0.0, 30.0, "a beginning"))
+        sent = [self._record(one.numbers[0]) if one.numbers else {"name": "?"} for one in self.items]
+        await self._start(sent if self.batch else sent[0])
+        for retries in range(4):
+            await self._until_end(sent)
+            again = retries < 3 and self.chance.happens("a retry", 0.4, to=self.name, state=self.operation["state"])
+            if self.erased or not again or not await self._retry():
+                return
+
+    async def _start(self, body: Any) -> None:
+        name, url = ("StartPostBatch", "businesses/batch") if self.batch else ("StartPostBusiness", "businesses")
+        url += "?skip_invalid=true" if self.batch else ""
+        headers = {"Idempotency-Key": self.name}
+        if self.chance.happens("the same start at once", 0.05, to=self.name):
+            self.world.hub.spawn(self._again(name, url, body, headers))
+        while True:
+            answer = await self.call(name, url, body, headers=headers, expected=(200, 201, 202))
+            if answer is not None:
+                self.id = answer["id"]
+                return
+
+    async def _again(self, name: str, url: str, body: Any, headers: Mapping[str, str]) -> None:
+        await self.call(name, url, body, headers=headers, expected=(200, 201, 202))
+
+    async def call(
+        self, name: str, url: str, body: Any = None, *, expected: tuple[int, ...], headers: Mapping[str, str] | None = None
+    ) -> Any:
+        """Call the app; returns the body, or None if there was no answer, or not the one that was wanted."""
+        try:
+            status, told = await self.world.call(name, url, body, {"id": self.id}, headers)
+        except WorkerDiedError:
+            await asyncio.sleep(self.chance.between(0.1, 5.0, "another try"))
+            return None
+        if status not in expected:
+            self.world.violated(f"{name} of {self.name}: {status} {told}")
+        return told if status < 300 else None  # noqa: PLR2004
+
+    async def _until_end(self, sent: list[dict[str, Any]]) -> None:
+        began, pause = self.now, 0.5
+        limit = float(self.world.settings["DELIVERY_DEADLINE"])
+        while not self.erased:
+            await asyncio.sleep(self.chance.between(0.0, 2 * pause, "a look"))
+            pause = min(pause * 1.5, limit / 10)
+            found = await self.call("GetOperation", f"businesses/operations/{self.id}", expected=(200,))
+            if found is None:
+                continue
+            self.operation = found
+            if found["state"] in FINISHED:
+                self.quiet.append((self.now, float("inf")))
+                await self._see_end()
+                return
+            late = self.world.hub.require(self.id).late
+            if self.now - began > limit + 2 * pause + 200.0 + late and found["state"] != "suspended":
+                self.world.violated(f"{self.name} does not end: {found}")
+                return
+            await self._meddle(found["state"], sent)
+
+    async def _meddle(self, state: str, sent: list[dict[str, Any]]) -> None:
+        """Do something to an operation under way."""
+        happens, name = self.chance.happens, self.name
+        path = f"businesses/operations/{self.id}"
+        if happens("a cancel", 0.05, to=name, state=state):
+            at = self.now
+            if await self.call("CancelOperation", f"{path}/cancel", "", expected=(202, 409, 503)) is not None:
+                self.quiet.append((max(at, self.now) + 30.0 + self.world.hub.require(self.id).late, float("inf")))
+        if happens("a look at the results", 0.2, to=name, state=state) and self.batch:
+            await self._results()
+        if happens("an early retry", 0.02, to=name, state=state):
+            await self.call("RetryOperation", f"{path}/retry", "", expected=(202, 409))
+        if happens("the same start again", 0.03, to=name, state=state):
+            await self._start(sent if self.batch else sent[0])
+        if happens("an operator meddles", 0.03, to=name, state=state):
+            await self._operate()
+
+    async def _operate(self) -> None:
+        hub, what = self.world.hub, self.chance.one_of(("suspend", "terminate", "restart", "purge"), "what an operator does")
+        self.world.log(f"{self.id}: an operator wants to {what}")
+        try:
+            if what == "suspend":
+                self.suspended = True
+                hub.control(self.id, EventType.EXECUTION_SUSPENDED, "a break")
+                await asyncio.sleep(self.chance.between(1.0, 600.0, "a break"))
+                hub.control(self.id, EventType.EXECUTION_RESUMED, "go on")
+            elif what == "terminate":
+                self.terminated = True
+                hub.control(self.id, EventType.EXECUTION_TERMINATED, "enough")
+            elif what == "restart":
+                self.restarted = True
+                await hub.restart(self.id, new_id=True)
+            elif what == "purge":
+                url = f"businesses/operations/{self.id}"
+                self.erased = await self.call("EraseOperation", url, "", expected=(204, 409)) is not None
+        except (InstanceEndedError, InstanceExistsError, NoInstanceError):
+            pass
+
+    async def _results(self) -> list[dict[str, Any]] | None:
+        """What the operation tells of each record; None if it could not be asked."""
+        found: list[dict[str, Any]] = []
+        page = pages = 1
+        while page <= pages:
+            url = f"businesses/operations/{self.id}/results?page={page}"
+            told = await self.call("GetBatchResults", url, expected=(200,))
+            if told is None:
+                return None
+            pages, page = told["pages"], page + 1
+            found += told["results"]
+        for one in found:
+            item = self.items[one["index"]]
+            if one["result"]["outcome"] == "posted" and not self.world.api.copies[item.numbers[-1]]:
+                self.world.violated(f"{self.name}: told posted, but {item.numbers[-1]} is not there")
+        return [one["result"] for one in found]
+
+    async def _see_end(self) -> None:
+        """Look at all that is told of an operation that has ended."""
+        told: list[dict[str, Any]] | None = [self.operation.get("outcome") or {"outcome": "none"}]
+        if self.batch:
+            while (told := await self._results()) is None:
+                pass
+            if len(told) != len(self.items):
+                self.world.violated(f"{self.name}: {len(told)} results of {len(self.items)} records")
+            tally = self.operation["batch"]["tally"] if "batch" in self.operation else {}
+            for outcome, number in tally.items():
+                counted = sum(one["outcome"] == outcome for one in told)
+                if outcome != "total" and not self.terminated and number != counted:
+                    self.world.violated(f"{self.name}: {counted} are {outcome}, but the tally is {tally}")
+        for item, one in zip(self.items, told, strict=False):
+            item.told = one
+
+    async def _retry(self) -> bool:
+        """Retry what was not posted, some of it corrected; returns whether that was begun."""
+        corrected: dict[int, str] = {}
+        for index, item in enumerate(self.items):
+            if item.told.get("outcome") != "posted" and self.chance.happens("a correction", 0.3, to=self.name):
+                corrected[index] = f"{self.name}-{index}-{len(item.numbers)}"
+        records = {index: self._record(number) for index, number in corrected.items()}
+        body: Any = "" if not records else records[0] if not self.batch else None
+        if body is None:
+            body = [{"index": index, "record": record} for index, record in records.items()]
+        url = f"businesses/operations/{self.id}/retry"
+        if self._knows_that_nothing_is_stored() and self.chance.happens("a caller knows", 0.5, to=self.name):
+            url += "?not_stored=true"
+        at, before = self.now, self.world.hub.require(self.id)
+        await self.call("RetryOperation", url, body, expected=(202, 409, 503))
+        if self.world.hub.instances.get(self.id) is before:
+            return False
+        self.quiet = [(begin, min(end, at)) for begin, end in self.quiet]
+        self.retried_at = at
+        if "not_stored" in url:
+            self.knew_at = at
+        for index, number in corrected.items():
+            self.items[index].numbers.append(number)
+        self.terminated = False
+        return True
+
+    def _knows_that_nothing_is_stored(self) -> bool:
+        """Whether the API has none of what was not posted, or with a warning, and gets none of it any more."""
+        api = self.world.api
+        return not any(
+            api.copies[number] or not all(send.over for send in api.sends[number])
+            for item in self.items
+            if item.told.get("outcome") != "posted" or item.told.get("warning")
+            for number in item.numbers
+        )
+
+
+async def watch_list(world: World) -> None:
+    """Go through the list of operations, and see whether it is complete and tells nothing twice."""
+    await asyncio.sleep(world.chance.between(0.0, 3600.0, "a list"))
+    for _ in range(world.chance.integer(1, 3, "lists")):
+        there = {one.instance_id: one.started for one in world.hub.instances.values()}
+        seen: list[str] = []
+        url: str | None = f"businesses/operations?limit={world.chance.integer(1, 4, 'a page')}&since=2025-01-01"
+        while url is not None:
+            try:
+                status, told = await world.call("FindOperations", url)
+            except WorkerDiedError:
+                continue
+            if status != 200:  # noqa: PLR2004
+                world.violated(f"FindOperations: {status} {told}")
+                return
+            seen += [one["id"] for one in told["operations"]]
+            following = told.get("next")
+            url = following and following.partition("/api/")[2]
+            await asyncio.sleep(world.chance.between(0.0, 30.0, "a page"))
+        if len(set(seen)) != len(seen):
+            world.violated(f"listed twice: {seen}")
+        stayed = {name for name, one in world.hub.instances.items() if there.get(name) == one.started == one.created}
+        if missing := stayed - set(seen):
+            world.violated(f"not listed: {missing}")
+        await asyncio.sleep(world.chance.between(0.0, 3600.0, "a list"))

@@ -1,0 +1,81 @@
+"""One world, one seed: run it, judge it, and find out what of all that happened in it was needed for a failure."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .callers import Caller, watch_list
+from .chance import Chance
+from .rules import Ledger
+from .world import ShuffledLoop, World
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What came of a world.
+
+    Attributes:
+        violations: Of the rules; the first ones count.
+        chance: What has happened.
+        events: Of all histories.
+    """
+
+    seed: int
+    violations: list[str]
+    chance: Chance
+    events: int
+
+
+def run(seed: int, without: frozenset[str] = frozenset(), log: Callable[[str], None] = lambda _: None) -> Run:
+    """Run a world to its end.
+
+    Args:
+        seed: All that is by chance comes from it.
+        without: What does not happen though it would.
+        log: Is told each thing that happens.
+    """
+    chance = Chance(seed, without)
+    with asyncio.Runner(loop_factory=lambda: ShuffledLoop(seed)) as runner:
+        world = runner.run(_lived(chance, log))
+    return Run(seed, world.violations, chance, sum(len(one.history) for one in world.hub.instances.values()))
+
+
+async def _lived(chance: Chance, log: Callable[[str], None]) -> World:
+    world = World(chance, log)
+    ledger = Ledger(world)
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: world.violated(f"{context['message']}: {context.get('exception')!r}"))
+    with world.installed():
+        callers = [Caller(world, f"r{n}") for n in range(3) if n == 0 or chance.happens("another caller", 0.7, to=f"r{n}")]
+        beside = [loop.create_task(world.kill_workers()), loop.create_task(watch_list(world))]
+        async with asyncio.TaskGroup() as group:
+            for caller in callers:
+                group.create_task(caller.run())
+        await asyncio.sleep(600.0)  # what is late comes to its end
+        for task in beside:
+            task.cancel()
+        ledger.judge(callers)
+    return world
+
+
+def shrunk(failed: Run, most: int = 300) -> frozenset[str]:
+    """Leave out of a world what is not needed for it to fail: first halves, then smaller parts."""
+    without: frozenset[str] = frozenset()
+    rest, size = list(dict.fromkeys(failed.chance.happened)), 0
+    size = max(1, len(rest) // 2)
+    while most and rest:
+        parts = [rest[at : at + size] for at in range(0, len(rest), size)]
+        random.Random(failed.seed).shuffle(parts)
+        for part in parts:
+            most -= 1
+            tried = run(failed.seed, without | frozenset(part))
+            if tried.violations:
+                without |= frozenset(part)
+                rest = [name for name in dict.fromkeys(tried.chance.happened) if name not in without]
+                break
+        else:
+            if size == 1:
+                break
+            size = max(1, size // 2)
+    return without

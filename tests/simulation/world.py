@@ -1,0 +1,251 @@
+"""The app of this repository in a simulated world: its own code, with nothing real around it."""
+
+import asyncio
+import contextlib
+import json
+import math
+import os
+import random
+import uuid
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextvars import ContextVar, copy_context
+from datetime import datetime, tzinfo
+from typing import Any
+from unittest.mock import patch
+from urllib.parse import parse_qsl, urlsplit
+
+import azure.functions as func
+import httpx
+
+import function_app
+import shared.business
+from shared.business import BusinessApi
+from shared.operations.durable_http import DurableHttpApi
+from shared.pacing import Pacer
+from shared.rest import ClientOptions
+from tests.virtual_time import VirtualTimeLoop
+
+from .api import RUN, Api
+from .chance import Chance
+from .front import BASE, BINDING, Answer, Front, FrontTransport
+from .task_hub import TaskHub, WorkerDiedError
+
+WORKERS = 2
+
+_SDK = "azure.durable_functions.models.DurableOrchestrationClient"
+_MODULES_WITH_A_CLOCK = ("shared.functions.operations", "shared.functions.maintenance", "shared.operations.status")
+_FUNCTIONS = {one.get_function_name(): one for one in function_app.app.get_functions()}
+
+
+class ShuffledLoop(VirtualTimeLoop):
+    """An event loop in virtual time that takes what is ready in any order."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self._random = random.Random(seed)
+
+    def _run_once(self) -> None:
+        ready = self._ready  # type: ignore[has-type]
+        if len(ready) > 1:
+            shuffled = list(ready)
+            self._random.shuffle(shuffled)
+            ready.clear()
+            ready.extend(shuffled)
+        super()._run_once()  # type: ignore[misc]
+
+
+class Worker:
+    """A process of the app, with what it has in memory: the client, and what its pacer has learned."""
+
+    def __init__(self, api: Api) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+        options = ClientOptions(
+            base_url="https://api.example.com",
+            transport=lambda: _ApiTransport(api),
+            gate=Pacer(clock=asyncio.get_running_loop().time, max_rate=math.inf, longest_pause=900.0),
+        )
+        self.client = BusinessApi(options)
+        self.alive = True
+
+    async def run[T](self, work: Callable[[], Awaitable[T]]) -> T:
+        """Have something done in this process. Raises `WorkerDiedError`."""
+        context = copy_context()
+        context.run(_WORKER.set, self)
+        task = asyncio.get_running_loop().create_task(_awaited(work), context=context)
+        self._tasks.add(task)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if self.alive:
+                raise
+            raise WorkerDiedError from None
+        finally:
+            self._tasks.discard(task)
+
+    def die(self) -> None:
+        """End the process in the middle of whatever it does."""
+        self.alive = False
+        for task in self._tasks:
+            task.cancel()
+
+
+async def _awaited[T](work: Callable[[], Awaitable[T]]) -> T:
+    return await work()
+
+
+_WORKER: ContextVar[Worker] = ContextVar("_WORKER")
+
+
+class _BusinessApi:
+    """The module-level client of whichever process asks."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(_WORKER.get().client, name)
+
+
+class _ApiTransport(httpx.AsyncBaseTransport):
+    def __init__(self, api: Api) -> None:
+        self._api = api
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        return await self._api.handle(request)
+
+
+class World:
+    """Processes of the app, the task hub that they share, and the API.
+
+    Args:
+        chance: All that happens.
+        log: Is told each thing that happens, with the time in seconds.
+    """
+
+    def __init__(self, chance: Chance, log: Callable[[str], None] = lambda _: None) -> None:
+        self._log = log
+        self.chance = chance
+        self.api = Api(chance, self.log)
+        orchestrators = {
+            name: one.get_user_function()
+            for name, one in _FUNCTIONS.items()
+            if one.get_trigger().type == "orchestrationTrigger"  # type: ignore[union-attr]
+        }
+        self.hub = TaskHub(orchestrators, self._activity, chance, self.log)
+        self.front = Front(self.hub, chance)
+        self.workers = [Worker(self.api) for _ in range(WORKERS)]
+        self.violations = self.api.violations
+        self.settings = {
+            "DELIVERY_DEADLINE": chance.one_of(("120", "3600", "86400", "172800"), "the deadline"),
+            "DELIVERY_FIRST_DELAY": chance.one_of(("0.5", "5"), "the first delay"),
+            "DELIVERY_MAX_DELAY": chance.one_of(("60", "900"), "the longest delay"),
+            "DELIVERY_PARALLELISM": chance.one_of(("1", "12", "20", "40"), "the parallelism"),
+            "OPERATIONS_RETENTION_DAYS": "1",
+        }
+
+    def log(self, text: str) -> None:
+        """Write down what happens."""
+        self._log(f"{asyncio.get_running_loop().time() - 1000.0:12.3f} {text}")
+
+    def violated(self, rule: str) -> None:
+        """Write down that something does not hold that must."""
+        self.violations.append(rule)
+        self.log(f"VIOLATED: {rule}")
+
+    async def _activity(self, name: str, given: str) -> str:
+        function = _FUNCTIONS[name].get_user_function()
+        returned = await self._worker().run(lambda: function(json.loads(given)))
+        return json.dumps(returned)
+
+    def _worker(self) -> Worker:
+        return self.chance.one_of(self.workers, "a worker")
+
+    async def kill_workers(self) -> None:
+        """End a process now and then; another takes its place."""
+        while True:
+            await asyncio.sleep(self.chance.between(1.0, 120.0, "a worker's life"))
+            if self.chance.happens("a worker dies", 0.1):
+                number = self.chance.integer(0, WORKERS - 1, "which worker dies")
+                self.log(f"worker {number} dies")
+                self.workers[number].die()
+                self.workers[number] = Worker(self.api)
+
+    async def call(
+        self,
+        name: str,
+        url: str,
+        body: Any = None,
+        route: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> tuple[int, Any]:
+        """Call an HTTP function of the app; returns status and body.
+
+        Raises:
+            WorkerDiedError: There is no answer.
+        """
+        content = b"" if body in (None, "") else json.dumps(body).encode()
+        request = func.HttpRequest(
+            method="POST" if body is not None else "GET",
+            url=f"http://127.0.0.1:7071/api/{url}",
+            params=dict(parse_qsl(urlsplit(url).query)),
+            route_params=dict(route or {}),
+            headers={"Content-Type": "application/json", "Content-Length": str(len(content)), **(headers or {})},
+            body=content,
+        )
+        function = _FUNCTIONS[name]
+        client = {one.name: BINDING for one in function.get_bindings() if one.type == "durableClient"}
+        await asyncio.sleep(self.chance.between(0.001, 0.05, "a call"))
+        response = await self._worker().run(lambda: function.get_user_function()(request, **client))
+        if self.chance.happens("the app's answer is lost", 0.02, state=name):
+            self.log(f"{name} {url}: {response.status_code}, lost")
+            raise WorkerDiedError
+        self.log(f"{name} {url}: {response.status_code}")
+        text = response.get_body().decode()
+        parsed = json.loads(text) if text and "ndjson" not in response.mimetype else text
+        return response.status_code, parsed
+
+    async def forget(self) -> None:
+        """Run the retention of the night."""
+        function = _FUNCTIONS["PurgeOperations"].get_user_function()
+
+        class Timer:
+            past_due = False
+
+        with contextlib.suppress(WorkerDiedError):
+            await self._worker().run(lambda: function(Timer(), client=BINDING))
+
+    @contextlib.contextmanager
+    def installed(self) -> Iterator[None]:
+        """Have the app see this world."""
+        hub, front, chance = self.hub, self.front, self.chance
+
+        class Now(datetime):
+            @classmethod
+            def now(cls, _zone: tzinfo | None = None) -> datetime:  # type: ignore[override]
+                return hub.now
+
+        async def request(method: str, url: str, data: Any = None) -> list[Any]:
+            status, told, _ = await front(method, url, data)
+            return [status, told]
+
+        async def post(url: str, data: Any = None, *_: object, **__: object) -> list[Any]:
+            return await request("POST", url, data)
+
+        async def get(url: str, *_: object, **__: object) -> list[Any]:
+            return await request("GET", url)
+
+        async def delete(url: str, *_: object, **__: object) -> list[Any]:
+            return await request("DELETE", url)
+
+        api = DurableHttpApi(ClientOptions(base_url=BASE, transport=lambda: FrontTransport(front)))
+        ids = (uuid.UUID(int=chance.integer(0, 2**128 - 1, "an id")) for _ in iter(int, 1))
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(patch.dict(os.environ, self.settings))
+            stack.enter_context(patch.object(shared.business, "business_api", _BusinessApi()))
+            stack.enter_context(patch.object(uuid, "uuid4", lambda: next(ids)))
+            stack.enter_context(patch("shared.functions.answers.durable_http_api", lambda _: api))
+            for module in _MODULES_WITH_A_CLOCK:
+                stack.enter_context(patch(f"{module}.datetime", Now))
+            for name, one in (("post", post), ("get", get), ("delete", delete)):
+                stack.enter_context(patch(f"{_SDK}.{name}_async_request", one))
+            yield
+
+
+__all__ = ["RUN", "Answer", "ShuffledLoop", "World"]
