@@ -48,7 +48,7 @@ class Caller:
         self.chance = world.chance
         self.name = name
         self.batch = self.chance.one_of((True, False), "the kind")
-        size = self.chance.one_of((1, 3, 11, 25, 60), "the size") if self.batch else 1
+        size = self.chance.one_of((1, 3, 11, 25, 60, 130), "the size") if self.batch else 1
         self.items = [
             Item([] if self.batch and self.chance.happens("an invalid record", 0.05, to=name) else [f"{name}-{i}"])
             for i in range(size)
@@ -182,6 +182,8 @@ class Caller:
             item = self.items[one["index"]]
             if one["result"]["outcome"] == "posted" and not self.world.api.copies[item.numbers[-1]]:
                 self.world.violated(f"{self.name}: told posted, but {item.numbers[-1]} is not there")
+        if [one["index"] for one in found] != list(range(len(self.items))):
+            self.world.violated(f"{self.name}: the results are not in order, or not complete")
         return [one["result"] for one in found]
 
     async def _see_end(self) -> None:
@@ -190,8 +192,6 @@ class Caller:
         if self.batch:
             while (told := await self._results()) is None:
                 pass
-            if len(told) != len(self.items):
-                self.world.violated(f"{self.name}: {len(told)} results of {len(self.items)} records")
             tally = self.operation["batch"]["tally"] if "batch" in self.operation else {}
             for outcome, number in tally.items():
                 counted = sum(one["outcome"] == outcome for one in told)
