@@ -101,7 +101,7 @@ class Api:
         number = record["registration_number"]
         send = Send(self.now, number, key, RUN.get())
         self.sends[number].append(send)
-        if self._chance.happens("no connection", 0.01, to=number, state=self._state(number)):
+        if self._chance.happens("no connection", 0.02, to=number, state=self._state(number)):
             await asyncio.sleep(0.01)
             send.over = True
             raise httpx.ConnectError("refused")
@@ -115,6 +115,8 @@ class Api:
         except TimeoutError:
             raise httpx.ReadTimeout("no data in time") from None
         send.status = response.status_code
+        if "Retry-After" in response.headers:
+            self.not_before[number].append((self.now, self.now + int(response.headers["Retry-After"])))
         return response
 
     def _state(self, number: str) -> str:
@@ -137,7 +139,7 @@ class Api:
     async def _answer(self, send: Send, record: dict[str, Any]) -> httpx.Response:
         chance, number, key, state = self._chance, send.number, send.key, self._state(send.number)
         seconds = chance.between(0.01, 0.1, "latency") * (1 + self._load * self.under_way)
-        if chance.happens("a late answer", 0.01, to=number, state=state):
+        if chance.happens("a late answer", 0.02, to=number, state=state):
             seconds += chance.between(5.0, 120.0, "latency")
         await asyncio.sleep(seconds * 0.7)
         if (refused := await self._unwell(number, state)) is not None:
@@ -150,9 +152,9 @@ class Api:
             await asyncio.sleep(seconds * 0.3)
         finally:
             self._in_progress.discard(key)
-        if chance.happens("the answer is lost", 0.02, to=number, state=self._state(number)):
+        if chance.happens("the answer is lost", 0.04, to=number, state=self._state(number)):
             raise LostError("the connection broke")
-        if response.is_success and chance.happens("an unreadable answer", 0.01, to=number, state=state):
+        if response.is_success and chance.happens("an unreadable answer", 0.02, to=number, state=state):
             return httpx.Response(response.status_code, content=b'{"name": ')
         return response
 
@@ -160,7 +162,7 @@ class Api:
         """What has nothing to do with the record: outages, limits, and whims."""
         chance = self._chance
         if self.now >= self._down_until and chance.happens("an outage", 0.002, state=state):
-            self._down_until = self.now + chance.one_of((10.0, 120.0, 3600.0, 2 * DAY), "an outage")
+            self._down_until = self.now + chance.one_of((10.0, 60.0, 300.0, 3600.0, 2 * DAY), "an outage")
             self._down = chance.one_of(("503", "broken", "hangs"), "an outage")
         if self.now < self._down_until:
             if self._down == "hangs":
@@ -173,17 +175,13 @@ class Api:
             self._flowed_at = self.now
             if self._level < 1:
                 chance.met["the limit is reached", state] += 1
-                return self._come_back(number, 429, chance.one_of((1, 2), "Retry-After"))
+                return httpx.Response(429, headers={"Retry-After": chance.one_of(("1", "2"), "Retry-After")})
             self._level -= 1
-        if chance.happens("come back later", 0.01, to=number, state=state):
-            return self._come_back(number, 423, chance.one_of((1, 30, 600), "Retry-After"))
-        if chance.happens("an odd status", 0.01, to=number, state=state):
+        if chance.happens("come back later", 0.03, to=number, state=state):
+            return httpx.Response(423, headers={"Retry-After": chance.one_of(("1", "30", "600"), "Retry-After")})
+        if chance.happens("an odd status", 0.03, to=number, state=state):
             return httpx.Response(chance.one_of((400, 403, 404, 500, 502, 503), "a status"), html="<p>no</p>")
         return None
-
-    def _come_back(self, number: str, status: int, seconds: int) -> httpx.Response:
-        self.not_before[number].append((self.now, self.now + seconds))
-        return httpx.Response(status, headers={"Retry-After": str(seconds)})
 
     def _judge(self, send: Send, record: dict[str, Any], state: str) -> httpx.Response:
         """Store or refuse a record."""
@@ -197,7 +195,7 @@ class Api:
             return httpx.Response(known.status_code, headers={**_REPLAYED}, content=known.content)
         if self.natural and self.copies.get(number) and chance.happens("a conflict", 0.9, to=number, state=state):
             return httpx.Response(409, headers={"Location": f"/businesses/b-{number}"})
-        if record["name"].startswith("Bad") or chance.happens("a refusal", 0.02, to=number, state=state):
+        if record["name"].startswith("Bad") or chance.happens("a refusal", 0.04, to=number, state=state):
             response = httpx.Response(422, json={"title": "Refused", "status": 422})
         else:
             self.copies[number].append(self.now)
@@ -205,7 +203,7 @@ class Api:
             response = httpx.Response(201, json={**record, "id": f"b-{number}"})
         if self.keys != "unknown":
             self._answers[key] = self.now, number, response
-        if response.is_success and chance.happens("a failure after storing", 0.01, to=number, state=state):
+        if response.is_success and chance.happens("a failure after storing", 0.03, to=number, state=state):
             return httpx.Response(chance.one_of((500, 502, 504), "a status"))
         return response
 

@@ -77,7 +77,7 @@ class Caller:
         await self._start(sent if self.batch else sent[0])
         for retries in range(4):
             await self._until_end(sent)
-            again = retries < 3 and self.chance.happens("a retry", 0.4, to=self.name, state=self.operation["state"])
+            again = retries < 3 and self.chance.happens("a retry", 0.6, to=self.name, state=self.operation["state"])
             if self.erased or not again or not await self._retry():
                 return
 

@@ -1,12 +1,9 @@
 """What must hold of every simulated world, whatever has happened in it."""
 
-import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Sequence
 
 from devhost.orchestration import Command, Event, EventType
-from shared.delivery.chunks import Chunk
-from shared.delivery.results import is_posted
 
 from .api import Send, Task
 from .callers import Caller
@@ -28,24 +25,26 @@ class Ledger:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._known: dict[str, float] = {}  # when a history was told that a record is posted, by key
+        self._told: dict[Task, float] = {}  # when a history took in what an activity had returned
+        self._timers: Counter[str] = Counter()  # in a row, without an activity between them
         world.hub.committed = self._committed
 
-    def _committed(self, one: Instance, events: Sequence[Event], _scheduled: Sequence[Command]) -> None:
-        """See what a history has been told of."""
-        scheduled = {e["EventId"]: e for e in one.history if e["EventType"] == EventType.TASK_SCHEDULED}
-        ended = {e["TaskScheduledId"] for e in one.history if e["EventType"] in (EventType.TASK_COMPLETED, EventType.TASK_FAILED)}
+    def _committed(self, one: Instance, events: Sequence[Event], scheduled: Sequence[Command]) -> None:
+        """See what becomes part of a history."""
         now = (self._world.hub.now - START).total_seconds() + 1000.0
         for event in events:
-            if event["EventType"] != EventType.TASK_COMPLETED or event["TaskScheduledId"] in ended:
-                continue
-            ended.add(event["TaskScheduledId"])
-            given = json.loads(scheduled[event["TaskScheduledId"]]["Input"])
-            for key in _posted_keys(given, json.loads(event["Result"])):
-                self._known.setdefault(key, now)
+            if event["EventType"] in (EventType.TASK_COMPLETED, EventType.TASK_FAILED):
+                self._told.setdefault((one.execution_id, event["TaskScheduledId"]), now)
+        for command in scheduled:
+            self._timers[one.instance_id] = self._timers[one.instance_id] + 1 if command.kind == "timer" else 0
+        if self._timers[one.instance_id] > 1:
+            self._world.violated(f"{one.instance_id} sleeps again without having done anything")
 
     def judge(self, callers: Sequence[Caller]) -> None:
         """Find out whether all that must hold does."""
+        for worker in self._world.workers:
+            if worker.idle and (places := worker.pacer._limits.under_way):  # noqa: SLF001
+                self._world.violated(f"{places} calls are under way for the pacer, and none for the API")
         for caller in callers:
             self._judge_operation(caller)
             for index, item in enumerate(caller.items):
@@ -91,8 +90,10 @@ class Ledger:
         if self._twice(send.task) or caller.restarted:
             return
         begun_at = world.hub.begun_at[send.task] if send.task else send.at
-        if begun_at > self._known.get(send.key, begun_at):
-            world.violated(f"{send.number} is sent at {send.at - 1000:.1f} after a yes")
+        for other in before:
+            known = (other.status or 0) // 100 == 2 and not self._twice(other.task) and other.at > caller.knew_at
+            if known and other.task is not None and begun_at > self._told.get(other.task, begun_at):
+                world.violated(f"{send.number} is sent at {send.at - 1000:.1f} after a yes")
         for begin, end in caller.quiet:
             if begin < send.at < end and not (caller.terminated and begun_at < begin):
                 world.violated(f"{send.number} is sent at {send.at - 1000:.1f}, when nothing must be sent")
@@ -117,13 +118,4 @@ class Ledger:
                 world.violated(f"{item.numbers[-1]} is told posted, and is not there")
         elif any(copies.values()) and not (item.told.get("may_be_stored") or caller.operation.get("may_be_stored")):
             world.violated(f"{item.numbers} is told {outcome}, and is there: {copies}")
-
-
-def _posted_keys(given: Mapping[str, Any], returned: Mapping[str, Any]) -> list[str]:
-    """The keys of the records that an activity has told to be posted."""
-    if "idempotency_key" in given:
-        return [given["idempotency_key"]] if returned.get("outcome") == "posted" else []
-    keys = {index: attempt.idempotency_key for index, attempt in Chunk.model_validate(given).attempts()}
-    lines = returned.get("results", "").split("\n")
-    return [keys[index] for index, line in zip(returned.get("settled", ()), lines, strict=False) if is_posted(line)]
 

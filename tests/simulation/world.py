@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import math
 import os
 import random
 import uuid
@@ -45,12 +44,7 @@ class ShuffledLoop(VirtualTimeLoop):
         self._random = random.Random(seed)
 
     def _run_once(self) -> None:
-        ready = self._ready  # type: ignore[has-type]
-        if len(ready) > 1:
-            shuffled = list(ready)
-            self._random.shuffle(shuffled)
-            ready.clear()
-            ready.extend(shuffled)
+        self._random.shuffle(self._ready)  # type: ignore[has-type]
         super()._run_once()  # type: ignore[misc]
 
 
@@ -59,13 +53,17 @@ class Worker:
 
     def __init__(self, api: Api) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.pacer = Pacer(clock=asyncio.get_running_loop().time, longest_pause=900.0)
         options = ClientOptions(
-            base_url="https://api.example.com",
-            transport=lambda: _ApiTransport(api),
-            gate=Pacer(clock=asyncio.get_running_loop().time, max_rate=math.inf, longest_pause=900.0),
+            base_url="https://api.example.com", transport=lambda: _ApiTransport(api), gate=self.pacer
         )
         self.client = BusinessApi(options)
         self.alive = True
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is done in it."""
+        return not self._tasks
 
     async def run[T](self, work: Callable[[], Awaitable[T]]) -> T:
         """Have something done in this process. Raises `WorkerDiedError`."""
@@ -132,10 +130,13 @@ class World:
         self.front = Front(self.hub, chance)
         self.workers = [Worker(self.api) for _ in range(WORKERS)]
         self.violations = self.api.violations
+        deadline, longest_delay = chance.one_of(
+            ((120, 20), (120, 20), (3600, 300), (3600, 300), (86_400, 3600), (172_800, 3600)), "the deadline"
+        )
         self.settings = {
-            "DELIVERY_DEADLINE": chance.one_of(("120", "3600", "86400", "172800"), "the deadline"),
+            "DELIVERY_DEADLINE": str(deadline),
             "DELIVERY_FIRST_DELAY": chance.one_of(("0.5", "5"), "the first delay"),
-            "DELIVERY_MAX_DELAY": chance.one_of(("60", "900"), "the longest delay"),
+            "DELIVERY_MAX_DELAY": str(longest_delay),
             "DELIVERY_PARALLELISM": chance.one_of(("1", "12", "20", "40"), "the parallelism"),
             "OPERATIONS_RETENTION_DAYS": "1",
         }
@@ -159,9 +160,10 @@ class World:
 
     async def kill_workers(self) -> None:
         """End a process now and then; another takes its place."""
+        longest = float(self.settings["DELIVERY_DEADLINE"]) / 20
         while True:
-            await asyncio.sleep(self.chance.between(1.0, 120.0, "a worker's life"))
-            if self.chance.happens("a worker dies", 0.1):
+            await asyncio.sleep(self.chance.between(0.0, longest, "a worker's life"))
+            if self.chance.happens("a worker dies", 0.2):
                 number = self.chance.integer(0, WORKERS - 1, "which worker dies")
                 self.log(f"worker {number} dies")
                 self.workers[number].die()
