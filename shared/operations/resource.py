@@ -214,10 +214,13 @@ class Operations:
         operation_id, before = ended.instance_id or "", mark_of(ended)
         started = started.model_copy(update={"instance": operation_id, "mark": uuid.uuid4().hex})
         conflict = RequestError(409, "Conflict", "somebody else retries the operation at the same time")
+        if mark_of(await self._get(operation_id)) != before:
+            raise conflict  # and has come to an end since `ended` was looked up, which tells too little by now
         try:
             await self._client.start_new(_orchestrator(started), operation_id, stored(started))
         except Exception:  # the SDK raises nothing narrower where the instance runs
-            if has_ended(await self._get(operation_id)):
+            status = await self._get(operation_id)
+            if has_ended(status) and mark_of(status) == before:  # else it ran, and has ended by now
                 raise
             raise conflict from None
         async for _ in self._seconds():

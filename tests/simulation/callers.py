@@ -39,7 +39,7 @@ class Caller:
         retried_at: When it was last retried.
         knew_at: When it last told that the API has nothing of what was not posted.
         restarted: Whether an operator has started it a second time, so that two instances send the same.
-        terminated: Whether an operator has ended it, so that nobody waits for what is under way.
+        terminated: Whether an operator has ever ended it, so that nobody waited for what was under way.
         suspended: Whether an operator has ever held it up.
     """
 
@@ -81,20 +81,22 @@ class Caller:
             if self.erased or not again or not await self._retry():
                 return
 
+    @property
+    def _where(self) -> tuple[str, str]:
+        """The function that starts such an operation, and its URL."""
+        return ("StartPostBatch", "businesses/batch?skip_invalid=true") if self.batch else ("StartPostBusiness", "businesses")
+
     async def _start(self, body: Any) -> None:
-        name, url = ("StartPostBatch", "businesses/batch") if self.batch else ("StartPostBusiness", "businesses")
-        url += "?skip_invalid=true" if self.batch else ""
-        headers = {"Idempotency-Key": self.name}
         if self.chance.happens("the same start at once", 0.05, to=self.name):
-            self.world.hub.spawn(self._again(name, url, body, headers))
+            self.world.hub.spawn(self._again(*self._where, body))
         while True:
-            answer = await self.call(name, url, body, headers=headers, expected=(200, 201, 202))
+            answer = await self.call(*self._where, body, headers={"Idempotency-Key": self.name}, expected=(200, 202))
             if answer is not None:
                 self.id = answer["id"]
                 return
 
-    async def _again(self, name: str, url: str, body: Any, headers: Mapping[str, str]) -> None:
-        await self.call(name, url, body, headers=headers, expected=(200, 201, 202))
+    async def _again(self, name: str, url: str, body: Any, expected: tuple[int, ...] = (200, 202)) -> None:
+        await self.call(name, url, body, headers={"Idempotency-Key": self.name}, expected=expected)
 
     async def call(
         self, name: str, url: str, body: Any = None, *, expected: tuple[int, ...], headers: Mapping[str, str] | None = None
@@ -115,7 +117,10 @@ class Caller:
         while not self.erased:
             await asyncio.sleep(self.chance.between(0.0, 2 * pause, "a look"))
             pause = min(pause * 1.5, limit / 10)
-            found = await self.call("GetOperation", f"businesses/operations/{self.id}", expected=(200,))
+            url = f"businesses/operations/{self.id}"
+            if self.chance.happens("a caller waits", 0.1, to=self.name):
+                url += "?wait=20"
+            found = await self.call("GetOperation", url, expected=(200,))
             if found is None:
                 continue
             self.operation = found
@@ -143,6 +148,9 @@ class Caller:
             await self.call("RetryOperation", f"{path}/retry", "", expected=(202, 409))
         if happens("the same start again", 0.03, to=name, state=state):
             await self._start(sent if self.batch else sent[0])
+        if happens("another start under the same key", 0.03, to=name, state=state):
+            other = {**sent[0], "name": "Other GmbH", "registration_number": f"{name}-other", "country": "AT"}
+            await self._again(*self._where, [other] if self.batch else other, expected=(422,))
         if happens("an operator meddles", 0.03, to=name, state=state):
             await self._operate()
 
@@ -192,13 +200,17 @@ class Caller:
         if self.batch:
             while (told := await self._results()) is None:
                 pass
-            tally = self.operation["batch"]["tally"] if "batch" in self.operation else {}
+            whole = self.world.hub.require(self.id).status == "Completed"  # else what is under way is not told of
+            tally = self.operation["batch"]["tally"] if whole else {}
             for outcome, number in tally.items():
                 counted = sum(one["outcome"] == outcome for one in told)
-                if outcome != "total" and not self.terminated and number != counted:
+                if outcome != "total" and number != counted:
                     self.world.violated(f"{self.name}: {counted} are {outcome}, but the tally is {tally}")
         for item, one in zip(self.items, told, strict=False):
             item.told = one
+        listed = await self.call("FindOperations", "businesses/operations?since=2025-01-01&limit=100", expected=(200,))
+        if listed is not None and self.operation not in listed["operations"]:
+            self.world.violated(f"{self.name} is listed as something else than {self.operation}")
 
     async def _retry(self) -> bool:
         """Retry what was not posted, some of it corrected; returns whether that was begun."""
@@ -214,6 +226,8 @@ class Caller:
         if self._knows_that_nothing_is_stored() and self.chance.happens("a caller knows", 0.5, to=self.name):
             url += "?not_stored=true"
         at, before = self.now, self.world.hub.require(self.id)
+        if self.chance.happens("two retries at once", 0.1, to=self.name, state=self.operation["state"]):
+            self.world.hub.spawn(self._retry_too(url, body))
         await self.call("RetryOperation", url, body, expected=(202, 409, 503))
         if self.world.hub.instances.get(self.id) is before:
             return False
@@ -223,13 +237,15 @@ class Caller:
             self.knew_at = at
         for index, number in corrected.items():
             self.items[index].numbers.append(number)
-        self.terminated = False
         return True
+
+    async def _retry_too(self, url: str, body: Any) -> None:
+        await self.call("RetryOperation", url, body, expected=(202, 409, 503))
 
     def _knows_that_nothing_is_stored(self) -> bool:
         """Whether the API has none of what was not posted, or with a warning, and gets none of it any more."""
         api = self.world.api
-        return not any(
+        return not self.terminated and not any(
             api.copies[number] or not all(send.over for send in api.sends[number])
             for item in self.items
             if item.told.get("outcome") != "posted" or item.told.get("warning")

@@ -58,7 +58,7 @@ class Front:
         await asyncio.sleep(self._chance.between(0.001, 0.02, "a request to the hub"))
         parts = urlsplit(url)
         query = {name.lower(): ",".join(values) for name, values in parse_qs(parts.query).items()}
-        path = [unquote(part) for part in parts.path.split("/durabletask/")[1].split("/")]
+        path = [unquote(part) for part in parts.path.split("/durabletask/")[1].split("/") if part]
         try:
             match (method, *path):
                 case "POST", "orchestrators", name, instance_id:

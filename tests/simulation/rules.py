@@ -77,7 +77,7 @@ class Ledger:
         copies = api.copies[number]
         if len(copies) > 1:
             doubted = any(send.status in DOUBTFUL and send.at < copies[1] for send in sends)
-            allowed = api.keys != "honoured" and (doubted or doubled or caller.restarted)
+            allowed = api.keys != "honoured" and (doubted or doubled or caller.restarted or caller.terminated)
             if api.keys == "forgotten" and copies[1] - copies[0] < 86_400:
                 allowed = False
             if not allowed:

@@ -57,6 +57,11 @@ async def _lived(chance: Chance, log: Callable[[str], None]) -> World:
         for task in beside:
             task.cancel()
         ledger.judge(callers)
+        if chance.happens("a night ten days later", 0.1):
+            await asyncio.sleep(864_000.0)
+            await world.forget()
+            if left := [name for name, one in world.hub.instances.items() if one.ended]:
+                world.violated(f"not forgotten: {left}")
     return world
 
 

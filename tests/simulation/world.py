@@ -52,7 +52,7 @@ class Worker:
     """A process of the app, with what it has in memory: the client, and what its pacer has learned."""
 
     def __init__(self, api: Api) -> None:
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: dict[asyncio.Task[Any], None] = {}  # in the order in which they were begun
         self.pacer = Pacer(clock=asyncio.get_running_loop().time, longest_pause=900.0)
         options = ClientOptions(
             base_url="https://api.example.com", transport=lambda: _ApiTransport(api), gate=self.pacer
@@ -70,7 +70,7 @@ class Worker:
         context = copy_context()
         context.run(_WORKER.set, self)
         task = asyncio.get_running_loop().create_task(_awaited(work), context=context)
-        self._tasks.add(task)
+        self._tasks[task] = None
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -78,7 +78,7 @@ class Worker:
                 raise
             raise WorkerDiedError from None
         finally:
-            self._tasks.discard(task)
+            del self._tasks[task]
 
     def die(self) -> None:
         """End the process in the middle of whatever it does."""
@@ -129,6 +129,7 @@ class World:
         self.hub = TaskHub(orchestrators, self._activity, chance, self.log)
         self.front = Front(self.hub, chance)
         self.workers = [Worker(self.api) for _ in range(WORKERS)]
+        self._dead: list[Worker] = []  # kept, since the garbage collector would close their connections at any time
         self.violations = self.api.violations
         deadline, longest_delay = chance.one_of(
             ((120, 20), (120, 20), (3600, 300), (3600, 300), (86_400, 3600), (172_800, 3600)), "the deadline"
@@ -167,6 +168,7 @@ class World:
                 number = self.chance.integer(0, WORKERS - 1, "which worker dies")
                 self.log(f"worker {number} dies")
                 self.workers[number].die()
+                self._dead.append(self.workers[number])
                 self.workers[number] = Worker(self.api)
 
     async def call(
@@ -194,7 +196,13 @@ class World:
         function = _FUNCTIONS[name]
         client = {one.name: BINDING for one in function.get_bindings() if one.type == "durableClient"}
         await asyncio.sleep(self.chance.between(0.001, 0.05, "a call"))
-        response = await self._worker().run(lambda: function.get_user_function()(request, **client))
+        try:
+            response = await self._worker().run(lambda: function.get_user_function()(request, **client))
+        except WorkerDiedError:
+            raise
+        except Exception as error:
+            self.violated(f"{name} raises {error!r}")
+            raise WorkerDiedError from error
         if self.chance.happens("the app's answer is lost", 0.02, state=name):
             self.log(f"{name} {url}: {response.status_code}, lost")
             raise WorkerDiedError
