@@ -10,7 +10,7 @@ import asyncio
 import json
 import uuid
 import warnings
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -30,8 +30,6 @@ HIDDEN = 300.0
 
 _ENDED = frozenset({"Completed", "Failed", "Terminated"})
 _COMPLETIONS = frozenset(COMPLETIONS)
-_CONTROL = frozenset({EventType.EXECUTION_SUSPENDED, EventType.EXECUTION_RESUMED, EventType.EXECUTION_TERMINATED})
-_HEARD_WHILE_SUSPENDED = _CONTROL | {EventType.EVENT_RAISED}
 _OUT_OF_PROC = "\n\n$OutOfProcData$:"
 _CONTEXT = {
     "parentInstanceId": None,
@@ -292,8 +290,6 @@ class TaskHub:
                 continue
             if event_type in _COMPLETIONS and message.event[COMPLETIONS[event_type]] not in known:
                 continue  # its history is not written yet
-            if suspended and event_type not in _HEARD_WHILE_SUSPENDED:
-                continue
             if event_type in (EventType.EXECUTION_SUSPENDED, EventType.EXECUTION_RESUMED):
                 suspended = event_type == EventType.EXECUTION_SUSPENDED
             taken.append(message)
@@ -334,8 +330,6 @@ class TaskHub:
         """Run the orchestrator; returns how the turn is written down."""
         if turn.events[-1]["EventType"] == EventType.EXECUTION_TERMINATED:
             return lambda: self._end(one, turn, "Terminated", turn.events[-1]["Input"])
-        if all(event["EventType"] == EventType.EXECUTION_SUSPENDED for event in turn.events):
-            return lambda: self._write(one, turn, [])
         if one.name not in self._orchestrators:
             return lambda: self._write(one, turn, [])
         turn.events.insert(0, self._event(EventType.ORCHESTRATOR_STARTED))
@@ -344,11 +338,8 @@ class TaskHub:
         except OrchestrationError as error:
             text = str(error)
             return lambda: self._end(one, turn, "Failed", text)
-        if turn.suspended and (turn.scheduled or walk.continue_as_new is not None):
-            turn.scheduled = []  # the code has run on, for an event, but what it asks for waits until it is resumed
-            return lambda: self._write(one, turn, None)
         error = turn.state.get("error")
-        if walk.open or not (turn.state["isDone"] or error):
+        if walk.open or not (turn.state["isDone"] or error) or (turn.suspended and not _is_through(walk)):
             return lambda: self._write(one, turn, turn.state["actions"][0] if turn.state["actions"] else [])
         if error:
             return lambda: self._end(one, turn, "Failed", f"Orchestrator function '{one.name}' failed: {error}")
@@ -375,29 +366,29 @@ class TaskHub:
             if not mark:
                 raise
         turn.state = json.loads(text)
-        actions = turn.state["actions"][0] if turn.state["actions"] else []
-        if _told(actions[: len(one.actions)]) != _told(one.actions):
-            raise OrchestrationError("Non-Deterministic workflow detected: the replay has asked for something else")
-        walk = Walk(actions)
-        for event in (*one.history, *turn.events):
-            walk.feed(event)
-        turn.scheduled = walk.end_turn()
-        status = turn.state.get("customStatus")
-        if (size := _utf_16_size(status)) > CUSTOM_STATUS_LIMIT:
+        if (size := _utf_16_size(turn.state.get("customStatus"))) > CUSTOM_STATUS_LIMIT:
+            turn.state["customStatus"] = None
             raise OrchestrationError(
                 f"Orchestrator function '{one.name}' failed: The UTF-16 size of the JSON-serialized payload must not "
                 f"exceed {CUSTOM_STATUS_LIMIT // 1024} KB. The current payload size is {size // 1024} KB."
             )
+        actions = turn.state["actions"][0] if turn.state["actions"] else []
+        if _told(actions[: len(one.actions)]) != _told(one.actions):
+            raise OrchestrationError("Non-Deterministic workflow detected: the replay has asked for something else")
+        walk = Walk(actions)
+        for event in _heard((*one.history, *turn.events)):
+            walk.feed(event)
+        if not turn.suspended:  # else what the code asks for waits until it is resumed
+            turn.scheduled = walk.end_turn()
         return walk
 
-    def _write(self, one: Instance, turn: _Turn, actions: list[Mapping[str, Any]] | None) -> None:
+    def _write(self, one: Instance, turn: _Turn, actions: list[Mapping[str, Any]]) -> None:
         """Write the history of a turn after which the orchestration goes on."""
-        scheduled = [self._event(**command.event()) for command in turn.scheduled]
         completed = [self._event(EventType.ORCHESTRATOR_COMPLETED)] if turn.state else []
         self.committed(one, turn.events, turn.scheduled)
         if turn.state and (turn.state.get("customStatus") is not None or one.history):
             one.custom_status = turn.state.get("customStatus")
-        one.history += [*turn.events, *scheduled, *completed]
+        one.history += [*turn.events, *self._scheduled(turn), *completed]
         if actions:
             one.actions = actions
         one.status = "Suspended" if turn.suspended else "Running"
@@ -409,17 +400,20 @@ class TaskHub:
         self.committed(one, turn.events, [])
         one.execution_id, one.status = uuid.uuid4().hex, "ContinuedAsNew"
         one.input, one.created = json.dumps(action.get("input")), self.now
-        one.history, one.actions = [], []
+        one.history, one.actions, one.suspended = [], [], False
         self._send_start(one)
 
     def _end(self, one: Instance, turn: _Turn, status: str, output: Any) -> None:
         completed = self._event(EventType.EXECUTION_COMPLETED, OrchestrationStatus=status, Result=json.dumps(output))
-        self.committed(one, turn.events, [])
+        self.committed(one, turn.events, turn.scheduled)
         if turn.state.get("customStatus") is not None:
             one.custom_status = turn.state["customStatus"]
-        one.history += [*turn.events, completed]
+        one.history += [*turn.events, *self._scheduled(turn), completed]
         one.status, one.output, one.inbox = status, output, []
         self._log(f"{one.instance_id}: {status}")
+
+    def _scheduled(self, turn: _Turn) -> list[dict[str, Any]]:
+        return [self._event(**command.event()) for command in turn.scheduled]
 
     # Activities and timers
 
@@ -475,6 +469,27 @@ def _name(event: Event) -> str:
 def _utf_16_size(value: Any) -> int:
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return len(text.encode("utf-16-le", "surrogatepass"))
+
+
+def _heard(events: Iterable[Event]) -> Iterator[Event]:
+    """The events in the order in which the engine acts on them: when it is resumed, on what came in the meantime."""
+    suspended, held = False, list[Event]()
+    for event in events:
+        event_type = event["EventType"]
+        if event_type in (EventType.EXECUTION_SUSPENDED, EventType.EXECUTION_RESUMED):
+            suspended = event_type == EventType.EXECUTION_SUSPENDED
+            if not suspended:
+                yield from held
+                held.clear()
+        elif suspended and event_type != EventType.ORCHESTRATOR_STARTED:
+            held.append(event)
+        else:
+            yield event
+
+
+def _is_through(walk: Walk) -> bool:
+    """Whether the engine has seen the end of all that the orchestrator has waited for so far."""
+    return walk._reached == len(walk._actions) and (walk._head is None or walk._head.done)
 
 
 def _told(actions: Sequence[Mapping[str, Any]]) -> list[Any]:
