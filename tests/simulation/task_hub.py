@@ -187,7 +187,7 @@ class TaskHub:
 
     def control(self, instance_id: str, event_type: EventType, reason: str) -> None:
         """Suspend, resume or terminate. Raises `NoInstanceError`, `InstanceEndedError`."""
-        told = {"Input": reason} if event_type is EventType.EXECUTION_TERMINATED else {"Reason": reason}
+        told: dict[str, Any] = {"Input": reason} if event_type is EventType.EXECUTION_TERMINATED else {"Reason": reason}
         self._send(self._unended(instance_id), self._event(event_type, **told))
 
     async def restart(self, instance_id: str, *, new_id: bool) -> Instance:
@@ -314,7 +314,9 @@ class TaskHub:
         if self.instances.get(one.instance_id) is not one:
             self.unwritten |= {(one.execution_id, command.task_id) for command in turn.scheduled}
             return  # another start has taken its place
-        again = self._chance.happens("a worker dies after a turn was written", 0.01, to=one.instance_id, state=one.phase)
+        again = self._chance.happens(
+            "a worker dies after a turn was written", 0.01, to=one.instance_id, state=one.phase
+        )
         left = turn.taken if again else []
         one.inbox = [message for message in one.inbox if message not in turn.taken or message in left]
         one.suspended, one.updated = turn.suspended, self.now
@@ -335,8 +337,8 @@ class TaskHub:
         turn.events.insert(0, self._event(EventType.ORCHESTRATOR_STARTED))
         try:
             walk = self._walk(one, turn)
-        except OrchestrationError as error:
-            text = str(error)
+        except OrchestrationError as failure:
+            text = str(failure)
             return lambda: self._end(one, turn, "Failed", text)
         error = turn.state.get("error")
         if walk.open or not (turn.state["isDone"] or error) or (turn.suspended and not _is_through(walk)):
@@ -442,8 +444,7 @@ class TaskHub:
                 continue
             except Exception as error:  # noqa: BLE001 (as the engine does)
                 reason = f"Activity function '{command.name}' failed: {type(error).__name__}: {error}"
-                told = {"TaskScheduledId": command.task_id, "Reason": reason, "Details": None}
-                event = self._event(EventType.TASK_FAILED, **told)
+                event = self._event(EventType.TASK_FAILED, TaskScheduledId=command.task_id, Reason=reason, Details=None)
             if not self._chance.happens("a result is lost", 0.01, to=one.instance_id, state=command.name):
                 break
             await self._held_up(one, "a lost result", HIDDEN)
@@ -495,6 +496,10 @@ def _is_through(walk: Walk) -> bool:
 def _told(actions: Sequence[Mapping[str, Any]]) -> list[Any]:
     """Actions without what may change later: whether a timer was cancelled."""
     return [
-        {name: _told(value) if name == "compoundActions" else value for name, value in one.items() if name != "isCanceled"}
+        {
+            name: _told(value) if name == "compoundActions" else value
+            for name, value in one.items()
+            if name != "isCanceled"
+        }
         for one in actions
     ]
