@@ -74,3 +74,13 @@ class Chance:
         self._asked[name] = number + 1
         digest = blake2b(f"{self.seed}/{name}/{number}".encode(), digest_size=8).digest()
         return (int.from_bytes(digest) >> 11) / 2**53
+
+
+class Calm(Chance):
+    """Nothing happens but what is asked for, and that at once."""
+
+    def happens(self, what: str, probability: float, *, to: str = "", state: str = "") -> bool:
+        return False
+
+    def between(self, low: float, high: float, what: str) -> float:
+        return low

@@ -4,14 +4,16 @@ import asyncio
 import base64
 import json
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, unquote, unquote_plus, urlsplit
 
 import httpx
 
 from devhost.clock import parse_time
 from devhost.durable_http import shown_history
 from devhost.orchestration import EventType
+from devhost.store import STATUSES
 
 from .chance import Chance
 from .task_hub import Instance, InstanceEndedError, InstanceExistsError, InstanceRunsError, NoInstanceError, TaskHub
@@ -58,7 +60,8 @@ class Front:
         await asyncio.sleep(self._chance.between(0.001, 0.02, "a request to the hub"))
         parts = urlsplit(url)
         query = {name.lower(): ",".join(values) for name, values in parse_qs(parts.query).items()}
-        path = [unquote(part) for part in parts.path.split("/durabletask/")[1].split("/") if part]
+        path = unquote(parts.path).split("/durabletask/")[1].split("/")
+        path = [unquote_plus(part) for part in path if part]  # the extension decodes what has been decoded
         try:
             match (method, *path):
                 case "POST", "orchestrators", name, instance_id:
@@ -78,9 +81,7 @@ class Front:
                     self._hub.raise_event(instance_id, name, text)
                     return 202, None, {}
                 case "POST", "instances", instance_id, "restart":
-                    new_id = query.get("restartwithnewinstanceid", "true").lower() == "true"
-                    started = await self._hub.restart(instance_id, new_id=new_id)
-                    return 202, {"id": started.instance_id}, {}
+                    return await self._restart(instance_id, query)
                 case "POST", "instances", instance_id, action if action in _CONTROL:
                     self._hub.control(instance_id, _CONTROL[action], query.get("reason", ""))
                     return 202, None, {}
@@ -95,17 +96,27 @@ class Front:
             return 412, f"{text}{path[1]} has status {error}", {}
         return 404, None, {}
 
+    async def _restart(self, instance_id: str, query: Mapping[str, str]) -> Answer:
+        new_id = query.get("restartwithnewinstanceid", "true").lower() == "true"
+        try:
+            return 202, {"id": (await self._hub.restart(instance_id, new_id=new_id)).instance_id}, {}
+        except NoInstanceError:
+            return 400, {"Message": "InstanceId does not match a valid orchestration instance."}, {}
+        except InstanceExistsError:
+            return 409, {"Message": "A non-terminal instance with this instance ID already exists."}, {}
+
     async def _status(self, instance_id: str, query: Mapping[str, str]) -> Answer:
         one = self._hub.require(instance_id)
         self.looked_up(instance_id)
-        told = _row(one, show_input=query.get("showinput", "true").lower() == "true")
+        show_input = query.get("showinput", "true").lower() == "true"
+        told = _row(one, show_input=show_input)
         execution_id, status = one.execution_id, one.status
         if query.get("showhistory", "").lower() == "true":
             if self._chance.happens("the instance goes on during a look-up", 0.1, state=status):
                 await asyncio.sleep(self._chance.between(0.0, 1.0, "a look-up"))
             texts = list(map(json.dumps, one.history)) if one.execution_id == execution_id else []
             output = query.get("showhistoryoutput", "").lower() == "true"
-            told["historyEvents"] = shown_history(texts, show_input=told["input"] is not None, show_output=output)
+            told["historyEvents"] = shown_history(texts, show_input=show_input, show_output=output)
         return 200 if one.ended else 202, told, {}
 
     def _list(self, query: Mapping[str, str], token: str) -> Answer:
@@ -115,11 +126,14 @@ class Front:
         show_input = query.get("showinput", "true").lower() == "true" or not filtered
         first = base64.b64decode(token).decode() if token else ""
         left = [one for one in found if one.instance_id >= first]
-        top = min(int(query.get("top", "100")) or 100, self.largest_page)
+        asked = query.get("top", "")
+        top = min(int(asked) if asked.isdecimal() else 100, self.largest_page)
         following = base64.b64encode(left[top].instance_id.encode()).decode() + " " if len(left) > top else ""
         return 200, [_row(one, show_input=show_input) for one in left[:top]], {_CONTINUATION: following}
 
     def _purge(self, query: Mapping[str, str]) -> Answer:
+        if _time(query, "createdtimefrom") is None:
+            return 400, "Please provide value for 'createdTimeFrom' parameter.", {}
         found = [one for one in self._hub.instances.values() if _includes(query, one)]
         for one in found:  # also those that run, if the states in the query do not leave them out
             del self._hub.instances[one.instance_id]
@@ -127,14 +141,22 @@ class Front:
 
 
 def _includes(query: Mapping[str, str], one: Instance) -> bool:
-    statuses = query.get("runtimestatus", "").lower().split(",")
-    begin, end = (query.get(name) for name in ("createdtimefrom", "createdtimeto"))
+    asked = query.get("runtimestatus", "").lower().split(",")
+    statuses = [status for status in STATUSES if status.lower() in asked]
+    begin, end = _time(query, "createdtimefrom"), _time(query, "createdtimeto")
     return (
-        (statuses == [""] or one.status.lower() in statuses)
-        and (begin is None or parse_time(begin) <= one.created)
-        and (end is None or one.created <= parse_time(end))
+        (not statuses or one.status in statuses)
+        and (begin is None or begin <= one.created)
+        and (end is None or one.created <= end)
         and one.instance_id.startswith(query.get("instanceidprefix", ""))
     )
+
+
+def _time(query: Mapping[str, str], name: str) -> datetime | None:
+    try:
+        return parse_time(query.get(name, ""))
+    except ValueError:
+        return None
 
 
 def _row(one: Instance, *, show_input: bool) -> dict[str, Any]:

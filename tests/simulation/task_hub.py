@@ -10,7 +10,7 @@ import asyncio
 import json
 import uuid
 import warnings
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -30,8 +30,6 @@ HIDDEN = 300.0
 
 _ENDED = frozenset({"Completed", "Failed", "Terminated"})
 _COMPLETIONS = frozenset(COMPLETIONS)
-_CONTROL = frozenset({EventType.EXECUTION_SUSPENDED, EventType.EXECUTION_RESUMED, EventType.EXECUTION_TERMINATED})
-_HEARD_WHILE_SUSPENDED = _CONTROL | {EventType.EVENT_RAISED}
 _OUT_OF_PROC = "\n\n$OutOfProcData$:"
 _CONTEXT = {
     "parentInstanceId": None,
@@ -189,7 +187,7 @@ class TaskHub:
 
     def control(self, instance_id: str, event_type: EventType, reason: str) -> None:
         """Suspend, resume or terminate. Raises `NoInstanceError`, `InstanceEndedError`."""
-        told = {"Input": reason} if event_type is EventType.EXECUTION_TERMINATED else {"Reason": reason}
+        told: dict[str, Any] = {"Input": reason} if event_type is EventType.EXECUTION_TERMINATED else {"Reason": reason}
         self._send(self._unended(instance_id), self._event(event_type, **told))
 
     async def restart(self, instance_id: str, *, new_id: bool) -> Instance:
@@ -292,8 +290,6 @@ class TaskHub:
                 continue
             if event_type in _COMPLETIONS and message.event[COMPLETIONS[event_type]] not in known:
                 continue  # its history is not written yet
-            if suspended and event_type not in _HEARD_WHILE_SUSPENDED:
-                continue
             if event_type in (EventType.EXECUTION_SUSPENDED, EventType.EXECUTION_RESUMED):
                 suspended = event_type == EventType.EXECUTION_SUSPENDED
             taken.append(message)
@@ -318,7 +314,9 @@ class TaskHub:
         if self.instances.get(one.instance_id) is not one:
             self.unwritten |= {(one.execution_id, command.task_id) for command in turn.scheduled}
             return  # another start has taken its place
-        again = self._chance.happens("a worker dies after a turn was written", 0.01, to=one.instance_id, state=one.phase)
+        again = self._chance.happens(
+            "a worker dies after a turn was written", 0.01, to=one.instance_id, state=one.phase
+        )
         left = turn.taken if again else []
         one.inbox = [message for message in one.inbox if message not in turn.taken or message in left]
         one.suspended, one.updated = turn.suspended, self.now
@@ -334,21 +332,16 @@ class TaskHub:
         """Run the orchestrator; returns how the turn is written down."""
         if turn.events[-1]["EventType"] == EventType.EXECUTION_TERMINATED:
             return lambda: self._end(one, turn, "Terminated", turn.events[-1]["Input"])
-        if all(event["EventType"] == EventType.EXECUTION_SUSPENDED for event in turn.events):
-            return lambda: self._write(one, turn, [])
         if one.name not in self._orchestrators:
             return lambda: self._write(one, turn, [])
         turn.events.insert(0, self._event(EventType.ORCHESTRATOR_STARTED))
         try:
             walk = self._walk(one, turn)
-        except OrchestrationError as error:
-            text = str(error)
+        except OrchestrationError as failure:
+            text = str(failure)
             return lambda: self._end(one, turn, "Failed", text)
-        if turn.suspended and (turn.scheduled or walk.continue_as_new is not None):
-            turn.scheduled = []  # the code has run on, for an event, but what it asks for waits until it is resumed
-            return lambda: self._write(one, turn, None)
         error = turn.state.get("error")
-        if walk.open or not (turn.state["isDone"] or error):
+        if walk.open or not (turn.state["isDone"] or error) or (turn.suspended and not _is_through(walk)):
             return lambda: self._write(one, turn, turn.state["actions"][0] if turn.state["actions"] else [])
         if error:
             return lambda: self._end(one, turn, "Failed", f"Orchestrator function '{one.name}' failed: {error}")
@@ -375,29 +368,29 @@ class TaskHub:
             if not mark:
                 raise
         turn.state = json.loads(text)
-        actions = turn.state["actions"][0] if turn.state["actions"] else []
-        if _told(actions[: len(one.actions)]) != _told(one.actions):
-            raise OrchestrationError("Non-Deterministic workflow detected: the replay has asked for something else")
-        walk = Walk(actions)
-        for event in (*one.history, *turn.events):
-            walk.feed(event)
-        turn.scheduled = walk.end_turn()
-        status = turn.state.get("customStatus")
-        if (size := _utf_16_size(status)) > CUSTOM_STATUS_LIMIT:
+        if (size := _utf_16_size(turn.state.get("customStatus"))) > CUSTOM_STATUS_LIMIT:
+            turn.state["customStatus"] = None
             raise OrchestrationError(
                 f"Orchestrator function '{one.name}' failed: The UTF-16 size of the JSON-serialized payload must not "
                 f"exceed {CUSTOM_STATUS_LIMIT // 1024} KB. The current payload size is {size // 1024} KB."
             )
+        actions = turn.state["actions"][0] if turn.state["actions"] else []
+        if _told(actions[: len(one.actions)]) != _told(one.actions):
+            raise OrchestrationError("Non-Deterministic workflow detected: the replay has asked for something else")
+        walk = Walk(actions)
+        for event in _heard((*one.history, *turn.events)):
+            walk.feed(event)
+        if not turn.suspended:  # else what the code asks for waits until it is resumed
+            turn.scheduled = walk.end_turn()
         return walk
 
-    def _write(self, one: Instance, turn: _Turn, actions: list[Mapping[str, Any]] | None) -> None:
+    def _write(self, one: Instance, turn: _Turn, actions: list[Mapping[str, Any]]) -> None:
         """Write the history of a turn after which the orchestration goes on."""
-        scheduled = [self._event(**command.event()) for command in turn.scheduled]
         completed = [self._event(EventType.ORCHESTRATOR_COMPLETED)] if turn.state else []
         self.committed(one, turn.events, turn.scheduled)
         if turn.state and (turn.state.get("customStatus") is not None or one.history):
             one.custom_status = turn.state.get("customStatus")
-        one.history += [*turn.events, *scheduled, *completed]
+        one.history += [*turn.events, *self._scheduled(turn), *completed]
         if actions:
             one.actions = actions
         one.status = "Suspended" if turn.suspended else "Running"
@@ -409,17 +402,20 @@ class TaskHub:
         self.committed(one, turn.events, [])
         one.execution_id, one.status = uuid.uuid4().hex, "ContinuedAsNew"
         one.input, one.created = json.dumps(action.get("input")), self.now
-        one.history, one.actions = [], []
+        one.history, one.actions, one.suspended = [], [], False
         self._send_start(one)
 
     def _end(self, one: Instance, turn: _Turn, status: str, output: Any) -> None:
         completed = self._event(EventType.EXECUTION_COMPLETED, OrchestrationStatus=status, Result=json.dumps(output))
-        self.committed(one, turn.events, [])
+        self.committed(one, turn.events, turn.scheduled)
         if turn.state.get("customStatus") is not None:
             one.custom_status = turn.state["customStatus"]
-        one.history += [*turn.events, completed]
+        one.history += [*turn.events, *self._scheduled(turn), completed]
         one.status, one.output, one.inbox = status, output, []
         self._log(f"{one.instance_id}: {status}")
+
+    def _scheduled(self, turn: _Turn) -> list[dict[str, Any]]:
+        return [self._event(**command.event()) for command in turn.scheduled]
 
     # Activities and timers
 
@@ -448,8 +444,7 @@ class TaskHub:
                 continue
             except Exception as error:  # noqa: BLE001 (as the engine does)
                 reason = f"Activity function '{command.name}' failed: {type(error).__name__}: {error}"
-                told = {"TaskScheduledId": command.task_id, "Reason": reason, "Details": None}
-                event = self._event(EventType.TASK_FAILED, **told)
+                event = self._event(EventType.TASK_FAILED, TaskScheduledId=command.task_id, Reason=reason, Details=None)
             if not self._chance.happens("a result is lost", 0.01, to=one.instance_id, state=command.name):
                 break
             await self._held_up(one, "a lost result", HIDDEN)
@@ -477,9 +472,34 @@ def _utf_16_size(value: Any) -> int:
     return len(text.encode("utf-16-le", "surrogatepass"))
 
 
+def _heard(events: Iterable[Event]) -> Iterator[Event]:
+    """The events in the order in which the engine acts on them: when it is resumed, on what came in the meantime."""
+    suspended, held = False, list[Event]()
+    for event in events:
+        event_type = event["EventType"]
+        if event_type in (EventType.EXECUTION_SUSPENDED, EventType.EXECUTION_RESUMED):
+            suspended = event_type == EventType.EXECUTION_SUSPENDED
+            if not suspended:
+                yield from held
+                held.clear()
+        elif suspended and event_type != EventType.ORCHESTRATOR_STARTED:
+            held.append(event)
+        else:
+            yield event
+
+
+def _is_through(walk: Walk) -> bool:
+    """Whether the engine has seen the end of all that the orchestrator has waited for so far."""
+    return walk._reached == len(walk._actions) and (walk._head is None or walk._head.done)
+
+
 def _told(actions: Sequence[Mapping[str, Any]]) -> list[Any]:
     """Actions without what may change later: whether a timer was cancelled."""
     return [
-        {name: _told(value) if name == "compoundActions" else value for name, value in one.items() if name != "isCanceled"}
+        {
+            name: _told(value) if name == "compoundActions" else value
+            for name, value in one.items()
+            if name != "isCanceled"
+        }
         for one in actions
     ]
