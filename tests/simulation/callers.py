@@ -145,7 +145,9 @@ class Caller:
         if happens("a look at the results", 0.2, to=name, state=state) and self.batch:
             await self._results()
         if happens("an early retry", 0.02, to=name, state=state):
-            await self.call("RetryOperation", f"{path}/retry", "", expected=(202, 409))
+            at = self.now
+            if await self.call("RetryOperation", f"{path}/retry", "", expected=(202, 409)) is not None:
+                self._retried(at)  # it has just ended
         if happens("the same start again", 0.03, to=name, state=state):
             await self._start(sent if self.batch else sent[0])
         if happens("another start under the same key", 0.03, to=name, state=state):
@@ -231,13 +233,16 @@ class Caller:
         await self.call("RetryOperation", url, body, expected=(202, 409, 503))
         if self.world.hub.instances.get(self.id) is before:
             return False
-        self.quiet = [(begin, min(end, at)) for begin, end in self.quiet]
-        self.retried_at = at
+        self._retried(at)
         if "not_stored" in url:
             self.knew_at = at
         for index, number in corrected.items():
             self.items[index].numbers.append(number)
         return True
+
+    def _retried(self, at: float) -> None:
+        self.quiet = [(begin, min(end, at)) for begin, end in self.quiet]
+        self.retried_at = at
 
     async def _retry_too(self, url: str, body: Any) -> None:
         await self.call("RetryOperation", url, body, expected=(202, 409, 503))

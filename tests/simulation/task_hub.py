@@ -435,11 +435,13 @@ class TaskHub:
         RUN.set(task)
         while True:
             self.runs[task] = self.runs.get(task, 0) + 1
+            began = self.now
             self._log(f"{one.instance_id}: {command} runs")
             try:
                 result = await self._activity(command.name, command.input or "null")
                 event = self._event(EventType.TASK_COMPLETED, TaskScheduledId=command.task_id, Result=result)
             except WorkerDiedError:
+                one.late += (self.now - began).total_seconds()
                 await self._held_up(one, "a dead worker", HIDDEN)
                 continue
             except Exception as error:  # noqa: BLE001 (as the engine does)
@@ -447,6 +449,7 @@ class TaskHub:
                 event = self._event(EventType.TASK_FAILED, TaskScheduledId=command.task_id, Reason=reason, Details=None)
             if not self._chance.happens("a result is lost", 0.01, to=one.instance_id, state=command.name):
                 break
+            one.late += (self.now - began).total_seconds()
             await self._held_up(one, "a lost result", HIDDEN)
         self._send(one, event, execution_id)
 

@@ -161,7 +161,7 @@ class World:
 
     async def kill_workers(self) -> None:
         """End a process now and then; another takes its place."""
-        longest = float(self.settings["DELIVERY_DEADLINE"]) / 20
+        longest = max(60.0, float(self.settings["DELIVERY_DEADLINE"]) / 20)
         while True:
             await asyncio.sleep(self.chance.between(0.0, longest, "a worker's life"))
             if self.chance.happens("a worker dies", 0.2):
