@@ -129,7 +129,7 @@ class Caller:
                 await self._see_end()
                 return
             late = self.world.hub.require(self.id).late
-            if self.now - began > limit + 2 * pause + 200.0 + late and found["state"] != "suspended":
+            if self.now - began > limit + 2 * pause + 200.0 + late and not self.suspended:
                 self.world.violated(f"{self.name} does not end: {found}")
                 return
             await self._meddle(found["state"], sent)
@@ -138,7 +138,7 @@ class Caller:
         """Do something to an operation under way."""
         happens, name = self.chance.happens, self.name
         path = f"businesses/operations/{self.id}"
-        if happens("a cancel", 0.05, to=name, state=state):
+        if happens("a cancel", 0.15 if state == "deferred" else 0.05, to=name, state=state):
             at = self.now
             if await self.call("CancelOperation", f"{path}/cancel", "", expected=(202, 409, 503)) is not None:
                 self.quiet.append((max(at, self.now) + 30.0 + self.world.hub.require(self.id).late, float("inf")))

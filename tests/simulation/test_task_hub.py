@@ -11,9 +11,9 @@ import pytest
 
 from tests.virtual_time import run_virtually
 
-from .chance import Calm
-from .front import BASE, Answer, Front
-from .task_hub import CUSTOM_STATUS_LIMIT, TaskHub
+from tests.simulation.chance import Calm
+from tests.simulation.front import BASE, Answer, Front
+from tests.simulation.task_hub import CUSTOM_STATUS_LIMIT, TaskHub
 
 type Ask = Callable[..., Coroutine[Any, Any, Answer]]
 """Sends a method, and a path of the durable extension's API."""
