@@ -478,7 +478,7 @@ class Engine:
         """Have the SDK run the orchestrator against its history; returns its state. Raises `OrchestrationError`."""
         instance, old = turn.execution.instance, turn.execution.events
         function = self._function("orchestrator", instance.name)
-        history = ",".join([*old, *(json.dumps({**event, "IsPlayed": False}) for event in turn.events)])
+        new = [json.dumps({**event, "IsPlayed": False}) for event in turn.events]
         # Without the limits of Azure Storage's timers, which the SDK would have to split, a timer is one task however
         # long it is; so do the other backends of the durable extension.
         context = {
@@ -489,7 +489,7 @@ class Engine:
             "upperSchemaVersionNew": 2,
             "defaultHttpAsyncRequestSleepTimeMillseconds": 30000,
         }
-        text = f'{{"history":[{history}],"input":{instance.input},{json.dumps(context)[1:]}'
+        text = f'{{"history":[{",".join([*old, *new])}],"input":{instance.input},{json.dumps(context)[1:]}'
         outcome = await self._app.invoke(
             function, TypedData(string=text), reason="Orchestration", trace=json.loads(instance.trace)
         )

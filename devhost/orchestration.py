@@ -226,15 +226,17 @@ class Walk:
         far, or perhaps not under the same ids: then only a walk from the beginning can tell what is different.
         """
         known = self._actions
+        if actions[: len(known)] == known:
+            known += actions[len(known) :]  # the others stay those of the commands: their inputs may be long
+            return []
+        if len(actions) < len(known):
+            return None
         cancelled: list[int] = []
-        if actions[: len(known)] != known:
-            if len(actions) < len(known):
-                return None
-            for position, (old, new) in enumerate(zip(known, actions, strict=False)):
-                if old != new:
-                    if _without_cancellation(old) != _without_cancellation(new):
-                        return None
-                    cancelled += self._cancelled_at(position, new)
+        for position, (old, new) in enumerate(zip(known, actions, strict=False)):
+            if old != new:
+                if _without_cancellation(old) != _without_cancellation(new):
+                    return None
+                cancelled += self._cancelled_at(position, new)
         if cancelled and self._retried:
             return None  # what is cancelled now has ended from the beginning: later ids may be other ones
         self._actions = list(actions)

@@ -202,9 +202,6 @@ def _kept_from(seen: list[_Seen], rate: float) -> _Seen:
 _CONTENTION = ((0.02, 0.02, 1000), (0.1, 0.005, 2000), (0.02, 0.03, 1000))
 """Seconds of a post that is alone, seconds for each other one that is being served, and records of a batch."""
 
-_LIMITATION = """\
-The pacer always has two calls under way, so that it can tell whether more get more done: where a single one is best,
-it cannot be as fast."""
 _FIXED = (1, 2, 5, 10, 20)
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import operator
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Annotated
 
@@ -15,7 +15,7 @@ from shared.settings import DeliverySettings
 from .bounds import BATCH_LIMIT, size, stored
 from .chunks import Counts, Indexes, Revisions
 from .outcomes import Deferred, Rejected, may_be_stored
-from .records import accepted, fingerprint_of
+from .records import accepted, as_sent, fingerprint_of
 from .results import LEAST, ItemInvalid, ItemOutcome, ItemPending, ItemPosted, read_line, write_json, write_line
 
 MAX_RECORDS = 10_000
@@ -157,19 +157,28 @@ class Batch(BaseModel):
     reason: str | None = None
 
     @classmethod
-    def of(cls, records: Sequence[NewBusiness | ItemInvalid], settings: DeliverySettings) -> "Batch":
+    def of(cls, records: Iterable[NewBusiness | ItemInvalid], settings: DeliverySettings) -> "Batch":
         """A batch of which nothing has been posted yet; invalid records keep their places and are never posted."""
-        valid = {index: record for index, record in enumerate(records) if not isinstance(record, ItemInvalid)}
-        fingerprint = fingerprint_of(valid.values())
-        if len(valid) < len(records):  # the same records in other places are another batch
-            fingerprint = hashlib.sha256(f"{fingerprint}:{list(valid)}:{len(records)}".encode()).hexdigest()
+        lines, results, sent = list[str](), list[str](), list[str]()
+        for record in records:  # which are read one by one: models take several times as much memory as lines
+            if isinstance(record, ItemInvalid):
+                lines.append("")
+                results.append(write_line(record))
+            else:
+                lines.append(write_json(accepted(record)))
+                results.append("")
+                sent.append(as_sent(record))
+        fingerprint, total = fingerprint_of(sent), len(lines)
+        if len(sent) < total:  # the same records in other places are another batch
+            valid = [index for index, line in enumerate(lines) if line]
+            fingerprint = hashlib.sha256(f"{fingerprint}:{valid}:{total}".encode()).hexdigest()
         return cls(
-            records="\n".join("" if isinstance(one, ItemInvalid) else write_json(accepted(one)) for one in records),
-            results="\n".join(write_line(one) if isinstance(one, ItemInvalid) else "" for one in records),
-            counts=Counts(invalid=len(records) - len(valid)),
+            records="\n".join(lines),
+            results="\n".join(results),
+            counts=Counts(invalid=total - len(sent)),
             settings=settings,
             fingerprint=fingerprint,
-            kept=min(BATCH_LIMIT, LEAST + _RESULTS_LIMIT // len(records)),
+            kept=min(BATCH_LIMIT, LEAST + _RESULTS_LIMIT // total),
         )
 
     @property

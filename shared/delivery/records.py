@@ -22,16 +22,18 @@ def accepted(business: NewBusiness) -> Record:
     return business.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
-def fingerprint_of(businesses: Iterable[NewBusiness]) -> str:
-    """A digest of what was sent, equal for equal records, however they are written and whatever is left out.
+def as_sent(business: NewBusiness) -> str:
+    """The JSON of a business, equal for equal records, however they are written and whatever is left out.
 
     It leaves out what was not sent or has its default value, so that a new optional field does not change it.
     """
-    sent = [
-        business.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_defaults=True)
-        for business in businesses
-    ]
-    return hashlib.sha256(json.dumps(sent, sort_keys=True).encode()).hexdigest()
+    sent = business.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_defaults=True)
+    return json.dumps(sent, sort_keys=True)
+
+
+def fingerprint_of(sent: Iterable[str]) -> str:
+    """A digest of what was sent (`as_sent`)."""
+    return hashlib.sha256(f"[{', '.join(sent)}]".encode()).hexdigest()
 
 
 class Delivery(BaseModel):
@@ -67,7 +69,7 @@ class Delivery(BaseModel):
     @classmethod
     def of(cls, business: NewBusiness, settings: DeliverySettings) -> "Delivery":
         """The delivery of a business that a caller has sent."""
-        return cls(record=accepted(business), settings=settings, fingerprint=fingerprint_of([business]))
+        return cls(record=accepted(business), settings=settings, fingerprint=fingerprint_of([as_sent(business)]))
 
     def is_corrected_by(self, other: "Delivery") -> bool:
         """Whether another delivery would bring another record than this one."""

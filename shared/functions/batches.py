@@ -35,7 +35,7 @@ async def StartPostBatch(req: func.HttpRequest, client: df.DurableOrchestrationC
     skip_invalid, validate_only = (requests.read_flag(req.params, name) for name in ("skip_invalid", "validate_only"))
     records = requests.read_batch(req.headers, req.get_body(), skip_invalid=skip_invalid)
     if validate_only:
-        return validated(req, records)
+        return validated(req, list(records))
     return await started(req, client, Batch.of(records, DeliverySettings.from_environment()))
 
 

@@ -133,7 +133,7 @@ class Corrections:
         if not has_body(self.headers, self.body):
             return {}
         read_text(self.headers, self.body, JSON, limit=MAX_BATCH_BYTES)  # no lines and no rows
-        corrections = read_batch(self.headers, self.body, model=Correction)
+        corrections = list(read_batch(self.headers, self.body, model=Correction))
         corrected: dict[int, NewBusiness] = {}
         errors = []
         for number, one in enumerate(corrections):
@@ -156,8 +156,8 @@ def read_batch[M: BaseModel = NewBusiness](
     *,
     skip_invalid: bool = False,
     model: type[M] = NewBusiness,  # type: ignore[assignment]
-) -> list[M | ItemInvalid]:
-    """Validate the records of a batch, all of them before the first is refused.
+) -> Iterator[M | ItemInvalid]:
+    """Validate the records of a batch one by one; whether the batch is refused is known after the last.
 
     Args:
         headers: Of the request. `application/json` says that the body is an array, `application/x-ndjson` that each
@@ -166,7 +166,7 @@ def read_batch[M: BaseModel = NewBusiness](
         skip_invalid: Tell what is wrong with invalid records rather than refuse the batch, unless no valid one is left.
         model: What a record is.
 
-    Returns:
+    Yields:
         What came of each record, in the order in which they were sent.
 
     Raises:
@@ -175,31 +175,30 @@ def read_batch[M: BaseModel = NewBusiness](
             begins, from 1.
     """
     kind, text = read_text(headers, body, JSON, NDJSON, CSV, limit=MAX_BATCH_BYTES)
-    records: list[M | ItemInvalid] = []
     errors: list[dict[str, Any]] = []
-    total = 0
+    count = invalid = total = 0
     try:
         for index, (line, value) in enumerate(_values(kind, text, model)):
-            if index == MAX_RECORDS:
+            count += 1
+            if count > MAX_RECORDS:
                 raise RequestError(413, "Content Too Large", f"expected 1 to {MAX_RECORDS} records, got more")
             # Of each record the first error is kept only if the batch goes on without it.
             read = _validated(value, model, max(MAX_ERRORS - len(errors), int(skip_invalid)))
             if isinstance(read, _Errors):
+                invalid += 1
                 total += read.total
                 place = {} if line is None else {"line": line}
                 errors += [{"index": index, **place, **error} for error in read.first[: MAX_ERRORS - len(errors)]]
-                records.append(ItemInvalid.model_validate(place | (read.first[0] if read.first else {})))
+                yield ItemInvalid.model_validate(place | (read.first[0] if read.first else {}))
             else:
-                records.append(read)
+                yield read
     except MalformedError as error:
         raise RequestError(400, "Malformed JSON", str(error)) from None
-    if not records:
+    if not count:
         raise RequestError(400, "Invalid batch", f"expected 1 to {MAX_RECORDS} records, got none")
-    invalid = sum(isinstance(record, ItemInvalid) for record in records)
-    if invalid and not (skip_invalid and invalid < len(records)):
-        detail = f"{invalid} of {len(records)} records are invalid, nothing was started"
+    if invalid and not (skip_invalid and invalid < count):
+        detail = f"{invalid} of {count} records are invalid, nothing was started"
         raise RequestError(400, "Invalid batch", detail, errors=errors, errors_total=total)
-    return records
 
 
 def read_operation_id(idempotency_key: str | None) -> str:

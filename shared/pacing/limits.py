@@ -29,7 +29,7 @@ PATIENT_AFTER = 300.0
 """Seconds of an outage after which the time between probes doubles with each."""
 
 STALL = 4.0
-"""Seconds after which one more call is sent, though as many are under way as were found good: these may hang."""
+"""Seconds after which another call takes the place of the oldest, if as many are under way as were found good."""
 
 EARLY = 8.0
 """Seconds after a pause within which a limit on the rate, once measured, does not refuse again unless it changes."""
@@ -45,13 +45,14 @@ type News = tuple[int, str]
 class Call:
     """A call that was sent."""
 
-    __slots__ = ("began", "era", "measured", "number")
+    __slots__ = ("began", "era", "hangs", "measured", "number")
 
     def __init__(self, number: int, began: float, era: int, measured: bool) -> None:
         self.number = number
         self.began = began
         self.era = era
         self.measured = measured
+        self.hangs = False  # taken for one that may never end, so that it does not hold others
 
 
 class Limits:
@@ -75,6 +76,8 @@ class Limits:
     def __init__(self, *, max_rate: float = math.inf, max_concurrency: int, longest_pause: float) -> None:
         self._rate = Rate(max_rate)
         self._concurrency = Concurrency(max_concurrency)
+        self._max_concurrency = max_concurrency
+        self._calls: dict[int, Call] = {}  # under way, by number, without those from before an outage
         self._longest_pause = longest_pause
         self._sent = 0
         self._last_sent_at = -math.inf
@@ -136,10 +139,10 @@ class Limits:
         closed = self.closed_for(now)
         if closed > 0 or self._down_since is not None or now < self._paused_until:
             return closed
+        if len(self._calls) >= self._max_concurrency:
+            return math.inf
         if not self._concurrency.full:
             return self._rate.delay(now)
-        if self._concurrency.at_maximum:
-            return math.inf
         return max(self._last_sent_at + STALL - now, self._rate.delay(now))
 
     def reason(self, now: float) -> str:
@@ -160,9 +163,22 @@ class Limits:
             self._pause_probe_gap *= 2
             self._pause_probe_at = now + self._pause_probe_gap
         self._rate.sent(now)
+        if not self._concurrency.full:
+            self._last_sent_at = now
+        elif now >= self._last_sent_at + STALL:
+            self._last_sent_at = now
+            self._let_oldest_hang()
         self._sent += 1
-        self._last_sent_at = now
-        return Call(self._sent, now, self._era, self._concurrency.began())
+        call = self._calls[self._sent] = Call(self._sent, now, self._era, self._concurrency.began())
+        return call
+
+    def _let_oldest_hang(self) -> None:
+        """Another call takes the place of the oldest one."""
+        for call in self._calls.values():
+            if not call.hangs:
+                call.hangs = True
+                self._concurrency.ended()
+                return
 
     def abandoned(self, call: Call) -> None:
         """Nobody waits for the answer any more: that teaches nothing."""
@@ -216,7 +232,9 @@ class Limits:
 
     def _end(self, call: Call) -> None:
         if call.era == self._era:
-            self._concurrency.ended()
+            del self._calls[call.number]
+            if not call.hangs:
+                self._concurrency.ended()
 
     def _admit(self, call: Call, now: float) -> None:
         """It was not refused, so that the refusal of one that was sent before does not hold for all."""
@@ -287,6 +305,7 @@ class Limits:
         down_for = now - (self._down_since or now)
         self._down_since = None
         self._era = next(_eras)
+        self._calls.clear()
         self._concurrency.restart()
         self._rate.interrupted(now)
         self.news.append((logging.WARNING, f"the API answers again after {down_for:.0f} s"))

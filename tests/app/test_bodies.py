@@ -22,7 +22,7 @@ def refusals_of(headers: dict[str, str], body: bytes) -> list[RequestError]:
     refusals = []
     for read in (read_business, read_batch):
         with pytest.raises(RequestError) as raised:
-            read(headers, body)
+            list(read(headers, body))
         refusals.append(raised.value)
     return refusals
 
@@ -76,8 +76,8 @@ def test_a_content_encoding_that_is_none_is_taken() -> None:
 
 def test_a_byte_order_mark_is_ignored() -> None:
     assert read_business(JSON, codecs.BOM_UTF8 + RECORD) == read_business(JSON, RECORD)
-    assert read_batch(JSON, codecs.BOM_UTF8 + b"[" + RECORD + b"]") == [read_business(JSON, RECORD)]
-    assert read_batch(NDJSON, codecs.BOM_UTF8 + RECORD + b"\n" + RECORD) == [read_business(JSON, RECORD)] * 2
+    assert list(read_batch(JSON, codecs.BOM_UTF8 + b"[" + RECORD + b"]")) == [read_business(JSON, RECORD)]
+    assert list(read_batch(NDJSON, codecs.BOM_UTF8 + RECORD + b"\n" + RECORD)) == [read_business(JSON, RECORD)] * 2
 
 
 def test_what_is_not_utf8_is_a_400_that_says_where() -> None:

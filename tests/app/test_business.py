@@ -1,5 +1,6 @@
 """The record: strictly read from callers, sent as it was accepted, shown as the API has it, whatever the model."""
 
+import hashlib
 import json
 import uuid
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from shared.business import BusinessApi, NewBusiness, Record, assigned, example
 from shared.delivery.batches import Batch
 from shared.delivery.bounds import stored
 from shared.delivery.outcomes import Rejected
-from shared.delivery.records import Delivery, accepted, fingerprint_of
+from shared.delivery.records import Delivery, accepted, as_sent, fingerprint_of
 from shared.delivery.results import write_line
 from shared.delivery.rounds import Round
 from shared.operations.list_query import ListQuery
@@ -97,13 +98,17 @@ def test_a_record_is_accepted_under_the_names_that_it_has_in_json() -> None:
 
 
 def test_a_new_optional_field_does_not_change_the_fingerprint_of_an_equal_request() -> None:
-    old, new = business(1), business(1, WithNewField)
-    assert fingerprint_of([old]) == fingerprint_of([new])
-    assert fingerprint_of([new]) == fingerprint_of([business(1, WithNewField, phone=None)])
-    assert fingerprint_of([new]) != fingerprint_of([business(1, WithNewField, phone="1")])
+    old, new = as_sent(business(1)), as_sent(business(1, WithNewField))
+    assert old == new == as_sent(business(1, WithNewField, phone=None)) == as_sent(business(1, WithFactory))
+    assert new != as_sent(business(1, WithNewField, phone="1"))
     assert fingerprint_of([old]) != fingerprint_of([old, old])
-    stamped = [fingerprint_of([business(1, WithFactory)]) for _ in range(2)]
-    assert stamped == [fingerprint_of([old])] * 2
+
+
+def test_a_fingerprint_is_that_of_the_json_of_what_was_sent() -> None:
+    """As of earlier versions: a request that is repeated after a deployment must be known."""
+    sent = [example(1), example(2)]
+    text = json.dumps(sent, sort_keys=True)
+    assert fingerprint_of([as_sent(business(1)), as_sent(business(2))]) == hashlib.sha256(text.encode()).hexdigest()
 
 
 # Operations that began under another model.

@@ -76,7 +76,7 @@ def refusal_of(body: bytes, model: type[BaseModel] = Sample) -> RequestError:
 
 def batch_refusal_of(body: bytes, headers: dict[str, str] = JSON, *, skip_invalid: bool = False) -> RequestError:
     with pytest.raises(RequestError) as raised:
-        read_batch(headers, body, skip_invalid=skip_invalid, model=Sample)
+        list(read_batch(headers, body, skip_invalid=skip_invalid, model=Sample))
     return raised.value
 
 
@@ -183,8 +183,8 @@ def test_strict_models_take_what_json_has_no_type_for_in_batches_too() -> None:
     alone = read_business(JSON, json.dumps(ALL_TYPES).encode(), Sample)
     assert alone.model_dump(mode="json") == ALL_TYPES
     assert (alone.founded, alone.price, alone.kind) == (date(2026, 1, 31), Decimal("12.30"), Kind.SMALL)
-    assert read_batch(JSON, json.dumps([ALL_TYPES, ALL_TYPES]).encode(), model=Sample) == [alone, alone]
-    assert read_batch(NDJSON, json.dumps(ALL_TYPES).encode() + b"\r\n\n", model=Sample) == [alone]
+    assert list(read_batch(JSON, json.dumps([ALL_TYPES, ALL_TYPES]).encode(), model=Sample)) == [alone, alone]
+    assert list(read_batch(NDJSON, json.dumps(ALL_TYPES).encode() + b"\r\n\n", model=Sample)) == [alone]
 
 
 @given(st.text(), st.integers(), st.none() | st.floats(allow_nan=False, allow_infinity=False), st.booleans())
@@ -204,7 +204,9 @@ def test_null_for_what_is_optional_is_as_if_it_were_not_sent() -> None:
 def test_what_is_no_number_or_fits_no_double_spoils_its_own_record_only(field: str, number: str) -> None:
     bad = f'{{"name": "Acme", "{field}": {number}}}'.encode()
     assert refusal_of(bad).status == 400
-    records = read_batch(JSON, b"[" + sample() + b"," + bad + b"," + sample() + b"]", skip_invalid=True, model=Sample)
+    records = list(
+        read_batch(JSON, b"[" + sample() + b"," + bad + b"," + sample() + b"]", skip_invalid=True, model=Sample)
+    )
     assert invalid_indexes(records) == [1]
     assert records[1].field == field  # type: ignore[union-attr]
     assert "number" in records[1].detail  # type: ignore[union-attr]
@@ -286,13 +288,13 @@ def test_errors_in_lines_name_the_physical_line_and_blank_ones_count() -> None:
     told = [(error["index"], error["line"], error["field"]) for error in errors_of(batch_refusal_of(body, NDJSON))]
     assert told == [(1, 5, "(record)"), (2, 7, "name"), (3, 8, "(record)"), (4, 9, "(record)")]
     assert errors_of(batch_refusal_of(body, NDJSON))[2]["detail"].endswith("at line 8 column 10")
-    records = read_batch(NDJSON, body, skip_invalid=True, model=Sample)
+    records = list(read_batch(NDJSON, body, skip_invalid=True, model=Sample))
     assert [record.line for record in records if isinstance(record, ItemInvalid)] == [5, 7, 8, 9]
 
 
 def test_a_lone_surrogate_spoils_its_own_record_only() -> None:
     body = b"[" + sample() + b', {"name": "\\ud800"}, {"name": "\\ud83d\\ude00"}]'
-    records = read_batch(JSON, body, skip_invalid=True, model=Sample)
+    records = list(read_batch(JSON, body, skip_invalid=True, model=Sample))
     assert invalid_indexes(records) == [1]
     assert records[2] == Sample(name="\N{GRINNING FACE}")
 
@@ -302,7 +304,7 @@ def test_a_line_that_is_no_json_or_no_utf8_is_an_error_of_its_own_index() -> Non
     refusal = batch_refusal_of(b"\n".join(lines), NDJSON)
     assert [error["index"] for error in errors_of(refusal)] == [1, 2, 3, 4]
     assert "0xff at byte 11" in errors_of(refusal)[1]["detail"]
-    assert invalid_indexes(read_batch(NDJSON, b"\n".join(lines), skip_invalid=True, model=Sample)) == [1, 2, 3, 4]
+    assert invalid_indexes(list(read_batch(NDJSON, b"\n".join(lines), skip_invalid=True, model=Sample))) == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("body", [b"[{}", b"[{},]", b"[{} {}]", b"[,]", b"[{}]x", b"[{}}", b"[", b"]"])
@@ -338,7 +340,7 @@ def test_a_record_with_many_members_that_its_model_has_not_is_one_error() -> Non
 
 def test_a_record_of_a_batch_may_be_as_large_as_one_alone() -> None:
     largest = sample(name="x" * (MAX_BODY_BYTES - len(sample(name=""))))
-    assert read_batch(JSON, b"[" + largest + b"]", model=Sample) == [read_business(JSON, largest, Sample)]
+    assert list(read_batch(JSON, b"[" + largest + b"]", model=Sample)) == [read_business(JSON, largest, Sample)]
     larger = largest.replace(b"x", b"xx", 1)
     assert refusal_of(larger).status == 413
     assert [error["field"] for error in errors_of(batch_refusal_of(b"[" + larger + b"]"))] == ["(record)"]
@@ -381,7 +383,7 @@ def test_a_body_that_is_made_to_hurt_is_refused_in_a_short_answer(body: bytes) -
 
 def test_every_position_of_a_batch_has_its_record_or_its_first_error() -> None:
     body = b"[" + b",".join([sample(name="a"), b"{}", sample(count="x", share="x"), sample(name="b")]) + b"]"
-    records = read_batch(JSON, body, skip_invalid=True, model=Sample)
+    records = list(read_batch(JSON, body, skip_invalid=True, model=Sample))
     assert records == [
         Sample(name="a"),
         ItemInvalid(field="name", detail="Field required"),
@@ -392,7 +394,7 @@ def test_every_position_of_a_batch_has_its_record_or_its_first_error() -> None:
 
 def test_more_errors_than_are_listed_are_kept_all_the_same_one_for_each_record() -> None:
     body = b"[" + b",".join([sample(), *[b"{}"] * 300]) + b"]"
-    records = read_batch(JSON, body, skip_invalid=True, model=Sample)
+    records = list(read_batch(JSON, body, skip_invalid=True, model=Sample))
     assert records[1:] == [ItemInvalid(field="name", detail="Field required")] * 300
 
 

@@ -102,7 +102,7 @@ def test_a_record_that_is_refused_is_not_repeated(body: dict[str, Any]) -> None:
     with pytest.raises(RequestError) as alone:
         read_business(headers, text, TalkativeRecord)
     with pytest.raises(RequestError) as in_a_batch:
-        read_batch(headers, b"[%s]" % text, model=TalkativeRecord)
+        list(read_batch(headers, b"[%s]" % text, model=TalkativeRecord))
     for refused in (alone.value, in_a_batch.value):
         assert SECRET not in all_of(refused) + refused.problem.model_dump_json()
 

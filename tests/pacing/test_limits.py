@@ -46,6 +46,23 @@ def test_calls_that_hang_hold_the_others_for_a_moment_only_but_never_more_than_m
     assert limits.delay(60.0) == math.inf
 
 
+def test_a_call_that_hangs_loses_its_place_once_and_for_all(limits: Limits) -> None:
+    hanging = [limits.sent(0.0), limits.sent(0.0)]
+    assert limits.delay(STALL) == 0.0
+    limits.sent(STALL)
+    assert (limits.under_way, limits.delay(STALL)) == (2, STALL)
+    limits.abandoned(hanging[0])
+    assert (limits.under_way, limits.delay(STALL)) == (2, STALL)
+    limits.abandoned(hanging[1])
+    assert (limits.under_way, limits.delay(STALL)) == (1, 0.0)
+
+
+def test_look_ups_beyond_the_limit_do_not_put_off_the_moment_at_which_a_call_counts_as_hanging(limits: Limits) -> None:
+    for now in (0.0, 0.0, 2.0, 3.0):
+        limits.sent(now)
+    assert limits.delay(3.0) == STALL - 3.0
+
+
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_refusal_pauses_all(limits: Limits, status: int) -> None:
     limits.answered(limits.sent(0.0), 1.0, status, retry_after=30.0)

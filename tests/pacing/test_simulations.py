@@ -9,9 +9,11 @@ import httpx
 import pytest
 
 from shared.pacing import Pacer
+from shared.pacing.limits import STALL
+from shared.rest import ApiTimeoutError
 from tests.virtual_time import run_virtually
 
-from .simulated import Api, Process
+from .simulated import READ_TIMEOUT, Api, Process
 
 IDEAL = 40.0
 
@@ -128,18 +130,89 @@ LATENCIES: dict[str, Callable[[int], float]] = {
 }
 
 
+async def post_all_with(concurrency: int, api: Api, records: int) -> float:
+    """The seconds it takes with so many calls under way all the time."""
+    api.start()
+    process = Process(api, callers=concurrency)
+    process.pacer = cast("Pacer", Unpaced())
+    return await process.post(records)
+
+
 @pytest.mark.parametrize("kind", LATENCIES)
 def test_as_many_calls_are_under_way_as_are_good_for_the_latency(kind: str) -> None:
-    async def fixed(concurrency: int) -> float:
-        api = Api(latency=LATENCIES[kind])
-        api.start()
-        process = Process(api, callers=concurrency)
-        process.pacer = cast("Pacer", Unpaced())
-        return await process.post(2500)
-
-    best = min(run_virtually(fixed(concurrency)) for concurrency in (4, 6, 8, 12, 20))
+    fixed = [post_all_with(number, Api(latency=LATENCIES[kind]), 2500) for number in (1, 2, 4, 6, 8, 12, 20)]
+    best = min(map(run_virtually, fixed))
     seconds, _ = run_virtually(post_all(Api(latency=LATENCIES[kind]), 2500))
     assert seconds <= 1.2 * best
+
+
+def one_at_a_time(calls: int) -> float:
+    """The latency of an API that gets most done where a single call is under way."""
+    return 0.02 + 0.03 * (calls - 1)
+
+
+# Those of `make bench-batches`, and how many records take some 40 s.
+CONTENTION: dict[str, tuple[Callable[[int], float], int]] = {
+    "any number is as good": (lambda calls: 0.02 + 0.02 * (calls - 1), 2000),
+    "more are better": (lambda calls: 0.1 + 0.005 * (calls - 1), 4000),
+    "one is best": (one_at_a_time, 2000),
+}
+
+
+@pytest.mark.parametrize("kind", CONTENTION)
+def test_under_contention_it_takes_hardly_longer_than_with_the_best_number_of_calls(kind: str) -> None:
+    latency, records = CONTENTION[kind]
+    best = min(run_virtually(post_all_with(number, Api(latency=latency), records)) for number in (1, 2, 5, 10, 20))
+    for seed in range(1, 6):
+        seconds, _ = run_virtually(post_all(Api(latency=latency, seed=seed), records))
+        assert seconds <= 1.12 * best
+
+
+def test_slow_first_calls_do_not_hide_for_long_that_one_at_a_time_is_best() -> None:
+    api = Api()
+    api.latency = lambda calls: one_at_a_time(calls) + (0.3 if len(api.calls) < 2 else 0)
+    for api.seed in range(1, 6):
+        seconds, _ = run_virtually(post_all(api, 2000))
+        assert seconds <= 1.12 * 40
+
+
+def test_if_any_number_of_calls_is_as_good_a_single_one_is_not_kept() -> None:
+    latency, records = CONTENTION["any number is as good"]
+    for seed in range(1, 6):
+        api = Api(latency=latency, seed=seed)
+        _, process = run_virtually(post_all(api, records))
+        assert process.pacer.concurrency > 1
+
+
+def test_an_api_that_takes_one_call_at_a_time_is_soon_found_to_take_more() -> None:
+    api = Api()
+    api.latency = lambda calls: one_at_a_time(calls) if api.now < 30 else 0.1
+
+    async def through_it() -> Process:
+        api.start()
+        process = Process(api)
+        await stopped_after(30, process)
+        assert process.pacer.concurrency == 1
+        await stopped_after(30, process)
+        return process
+
+    posted = run_virtually(through_it()).posted
+    assert sum(50 <= at < 60 for at in posted) > 0.9 * 10 * 200
+
+
+@pytest.mark.parametrize("hanging", [1, 2])
+def test_calls_that_hang_do_not_hold_others_even_if_one_at_a_time_is_best(hanging: int) -> None:
+    class Hanging(Api):
+        async def call(self, record: int) -> httpx.Response:
+            if 100 <= record < 100 + hanging and record not in tried:
+                tried.add(record)
+                await asyncio.sleep(READ_TIMEOUT)
+                raise ApiTimeoutError("no answer", method="POST", url="/", retryable=True)
+            return await super().call(record)
+
+    tried = set[int]()
+    seconds, _ = run_virtually(post_all(Hanging(latency=one_at_a_time), 2000))
+    assert seconds < 1.12 * 40 + STALL * hanging
 
 
 def test_an_api_that_becomes_slow_early_on_is_soon_found_to_take_more_calls_at_once() -> None:
