@@ -39,7 +39,7 @@ _FUNCTIONS = {one.get_function_name(): one for one in _BUILT}
 ORCHESTRATORS: dict[str, Callable[[str], str]] = {
     name: one.get_user_function()
     for name, one in _FUNCTIONS.items()
-    if one.get_trigger().type == "orchestrationTrigger"  # type: ignore[union-attr]
+    if one.get_trigger().type == "orchestrationTrigger"
 }
 """The app's own, by name, as the SDK makes them."""
 
