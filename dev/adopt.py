@@ -31,7 +31,7 @@ _AT_ONCE = 2
 """Steps: the tests on a host mostly wait."""
 _APPLY = ("git", "apply", "-")
 # Left out are the tests that kill hosts, and those to which it is all the same what a record is.
-_WITHOUT_RECORDS = ("bindings", "import", "retention", "settings", "smoke", "task_hub")
+_WITHOUT_RECORDS = ("bindings", "import", "retention", "settings", "smoke")
 _CHECKS = {
     "tests of the app": (
         *("pytest", "-q", "tests/app"),

@@ -1,10 +1,10 @@
 """The record: strictly read from callers, sent as it was accepted, shown as the API has it, whatever the model."""
 
+import asyncio
 import hashlib
 import json
 import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import httpx
@@ -20,16 +20,17 @@ from shared.delivery.bounds import stored
 from shared.delivery.outcomes import Rejected
 from shared.delivery.records import Delivery, accepted, as_sent, fingerprint_of
 from shared.delivery.results import write_line
-from shared.delivery.rounds import Round
 from shared.operations.list_query import ListQuery
 from shared.operations.listing import list_operations
 from shared.operations.requests import Corrections
-from shared.operations.resource import Operations
+from shared.operations.status import BATCH, DELIVERY
 from shared.rest import ClientOptions, ProblemDetails
 from shared.settings import DeliverySettings
 from tests.sandboxed import business
+from tests.simulation.staged import StagedHub
+from tests.simulation.task_hub import START
 
-from .task_hub import RuntimeStatus, Status, TaskHub
+pytestmark = pytest.mark.virtual_time
 
 RECORD, OTHER, ASSIGNED = example(1), example(2), assigned(1)
 # What an earlier deployment accepted, under a model that had other fields and none of today's.
@@ -115,36 +116,30 @@ def test_a_fingerprint_is_that_of_the_json_of_what_was_sent() -> None:
 
 
 @pytest.fixture
-def hub() -> TaskHub:
+async def hub() -> StagedHub:
     """One operation of each kind and state, all of them with records of another model."""
+    hub = StagedHub(DEFERRED)
     delivery = {"record": OLD, "settings": {}, "fingerprint": "f", "revision": 0}
     posted = {"outcome": "posted", "id": "b-1", "business": {"id": "b-1", **OLD}}
-    hub = TaskHub()
-    for operation_id, runtime_status, outcome in (
-        ("posted", RuntimeStatus.Completed, posted),
-        ("rejected", RuntimeStatus.Completed, PROBLEM),
-        ("deferred", RuntimeStatus.Running, DEFERRED),
-    ):
+    for operation_id, outcome in (("posted", posted), ("rejected", PROBLEM)):
         progress = {"attempt": 1, "outcome": outcome}
-        hub.add(Status(operation_id, None, runtime_status, progress, progress), delivery)
-    batch = Batch.of([business(1)] * 2, DeliverySettings())
+        hub.put(operation_id, "Completed", progress, progress, given=delivery)
     refused = write_line(Rejected(status=422, problem=ProblemDetails(title="No")))
-    document = stored(batch) | {"records": f"{json.dumps(OLD)}\n{json.dumps(OLD)}", "results": f"\n{refused}"}
-    now = datetime(2026, 1, 1, tzinfo=UTC)
-    shown = stored(Round(Batch.model_validate(document), now).status(now))
-    hub.add(Status("batch", custom_status=shown, name="PostBusinessesOrchestrator"), document)
+    batch = stored(Batch.of([business(1)] * 2, DeliverySettings()))
+    document = {**batch, "records": f"{json.dumps(OLD)}\n{json.dumps(OLD)}", "results": f"\n{refused}"}
+    for name, operation_id, given in ((DELIVERY, "deferred", delivery), (BATCH, "batch", document)):
+        await hub.client.start_new(name, operation_id, given)
+        await asyncio.sleep(1.0)
     return hub
 
 
-async def test_they_are_shown_listed_and_told_record_by_record(hub: TaskHub) -> None:
-    operations = Operations(hub)
-    shown = (await operations.get("posted")).model_dump(mode="json")
+async def test_they_are_shown_listed_and_told_record_by_record(hub: StagedHub) -> None:
+    shown = (await hub.operations.get("posted")).model_dump(mode="json")
     assert shown["outcome"]["business"] == {"id": "b-1", **OLD}
-    since = next(iter(hub.instances.values())).created_time
-    assert since is not None
-    listed, _ = await list_operations(hub, ListQuery(since=since))
-    assert {one.id for one in listed} == set(hub.instances)
-    assert [one.outcome for one in await operations.outcomes("batch")] == ["pending", "rejected"]
+    listed, _ = await list_operations(hub.client, ListQuery(since=START))
+    states = {"posted": "posted", "rejected": "rejected", "deferred": "deferred", "batch": "running"}
+    assert {one.id: one.state for one in listed} == states
+    assert [one.outcome for one in await hub.operations.outcomes("batch")] == ["pending", "rejected"]
 
 
 def sent_with_retry(record: Record | None) -> Corrections:
@@ -154,30 +149,28 @@ def sent_with_retry(record: Record | None) -> Corrections:
     return Corrections({"Content-Type": "application/json"}, json.dumps(record).encode())
 
 
-async def test_they_are_cancelled(hub: TaskHub) -> None:
-    for operation_id in ("deferred", "batch"):
-        await Operations(hub).cancel(operation_id)
-    assert hub.events == [("deferred", "Cancel"), ("batch", "Cancel")]
+async def test_they_are_cancelled(hub: StagedHub) -> None:
+    cancelled = [await hub.operations.cancel(operation_id) for operation_id in ("deferred", "batch")]
+    assert [(one.state, one.cancelling) for one in cancelled] == [("cancelled", False), ("running", True)]
+    assert hub.changes[-2:] == [("POST", f"/instances/{one.id}/raiseEvent/Cancel", 202) for one in cancelled]
 
 
 @pytest.mark.parametrize("corrected", [None, RECORD])
-async def test_they_are_retried_as_they_were_or_corrected(hub: TaskHub, corrected: Record | None) -> None:
-    await Operations(hub).retry("rejected", sent_with_retry(corrected), DeliverySettings())
-    status = await hub.get_status("rejected", show_input=True)
-    assert status.runtime_status is RuntimeStatus.Running
-    started_with = json.loads(json.loads(status.input_))
-    assert started_with["record"] == (RECORD if corrected else OLD)
+async def test_they_are_retried_as_they_were_or_corrected(hub: StagedHub, corrected: Record | None) -> None:
+    await hub.operations.retry("rejected", sent_with_retry(corrected), DeliverySettings())
+    assert hub.instances["rejected"].status == "Running"
+    assert hub.given("rejected")["record"] == (RECORD if corrected else OLD)
 
 
-async def test_the_same_body_under_a_model_with_another_default_is_no_correction(hub: TaskHub) -> None:
+async def test_the_same_body_under_a_model_with_another_default_is_no_correction() -> None:
     again = Delivery.of(business(1), DeliverySettings())
     begun = Delivery.of(business(1, WithNewField), DeliverySettings())
     assert again.record != begun.record
     gave_up = {"attempt": 9, "outcome": {"outcome": "gave_up", "reason": "503"}}
-    hub.add(Status("gave-up", None, RuntimeStatus.Completed, gave_up, gave_up), begun.model_dump(mode="json"))
-    await Operations(hub).retry("gave-up", sent_with_retry(RECORD), DeliverySettings())
-    started_with = json.loads(json.loads((await hub.get_status("gave-up", show_input=True)).input_))
-    assert started_with["record"] == begun.record
+    hub = StagedHub()
+    hub.put("gave-up", "Completed", gave_up, gave_up, given=begun.model_dump(mode="json"))
+    await hub.operations.retry("gave-up", sent_with_retry(RECORD), DeliverySettings())
+    assert hub.given("gave-up")["record"] == begun.record
 
 
 @pytest.mark.parametrize("added", [{}, {"created_at": "2026-01-01", "unknown": None}])

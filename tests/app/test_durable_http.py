@@ -3,21 +3,23 @@
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
 
 import httpx
 import pytest
+from azure.durable_functions import DurableOrchestrationClient
 
 from shared.delivery.results import write_json
+from shared.functions.answers import durable_client
 from shared.operations.durable_http import DurableHttpApi, DurableHttpClient, RuntimeStatus, durable_http_api
 from shared.operations.problems import TaskHubError, as_request_error
 from shared.operations.requests import MAX_BATCH_BYTES
 from shared.operations.status import is_operation
 from shared.rest import ClientOptions
 
-from .task_hub import TaskHub
-
 URL = "http://127.0.0.1:17071/durabletask/"
+SDK_CLIENT = DurableOrchestrationClient(
+    json.dumps({"taskHubName": "hub", "creationUrls": {}, "managementUrls": {}, "rpcBaseUrl": URL})
+)
 SINCE, UNTIL = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, 3, 4, 5, 600_000, tzinfo=UTC)
 INSTANCE = {
     "name": "PostBusinessOrchestrator",
@@ -34,7 +36,7 @@ INSTANCE = {
 def client_of(answer: Callable[[httpx.Request], httpx.Response]) -> DurableHttpClient:
     """A client of an extension that answers so."""
     options = ClientOptions(base_url=URL, transport=lambda: httpx.MockTransport(answer))
-    return DurableHttpClient(TaskHub(), DurableHttpApi(options))
+    return DurableHttpClient(SDK_CLIENT, DurableHttpApi(options))
 
 
 @pytest.mark.parametrize("show_input", [False, True])
@@ -141,10 +143,4 @@ async def test_an_extension_that_cannot_answer_makes_a_503(answer: httpx.Respons
 
 
 def test_the_sdk_still_keeps_the_url_where_it_is_looked_for() -> None:
-    from azure.durable_functions import DurableOrchestrationClient
-
-    from shared.functions.answers import durable_client
-
-    binding: dict[str, Any] = {"taskHubName": "hub", "creationUrls": {}, "managementUrls": {}, "rpcBaseUrl": URL}
-    client = durable_client(DurableOrchestrationClient(json.dumps(binding)))
-    assert client._api._options().base_url == URL
+    assert durable_client(SDK_CLIENT)._api._options().base_url == URL

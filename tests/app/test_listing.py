@@ -12,12 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shared.operations.durable_http import Instance, RuntimeStatus
 from shared.operations.list_query import ListQuery, Place, place_of
 from shared.operations.listing import REQUEST_LIMIT, RUNTIME_STATUSES, list_operations
 from shared.operations.model import Operation, State
-from shared.operations.status import describe
+from shared.operations.status import BATCH, DELIVERY, describe
+from tests.simulation.staged import StagedHub
 
-from .task_hub import RuntimeStatus, Status, TaskHub
+pytestmark = pytest.mark.virtual_time
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -45,33 +47,32 @@ def ended(outcome: str) -> dict[str, Any]:
 POSTED = ended("posted")
 
 
-def add(hub: TaskHub, number: int, created: datetime, state: str = "posted") -> str:
+def add(hub: StagedHub, number: int, created: datetime, state: str = "posted") -> str:
     """Have an operation there."""
-    status = Status(id_of(number), None, RuntimeStatus.Completed, ended(state), ended(state), created_time=created)
-    hub.add(status)
+    hub.put(id_of(number), "Completed", ended(state), ended(state), created=created)
     return id_of(number)
 
 
-def add_batch(hub: TaskHub, number: int, created: datetime, others: int) -> str:
+def add_batch(hub: StagedHub, number: int, created: datetime, others: int) -> str:
     """Have a batch there, and instances of another orchestrator in the same task hub, which began after it."""
     operation_id = id_of(number)
-    hub.add(Status(operation_id, name="PostBusinessesOrchestrator", created_time=created))
+    hub.put(operation_id, name=BATCH, created=created)
     for other in range(others):
         begun = created + timedelta(seconds=other / 10)
-        hub.add(Status(f"{operation_id}-{other:03}", name=FOREIGN, output={"x": 1}, created_time=begun))
+        hub.put(f"{operation_id}-{other:03}", name=FOREIGN, output={"x": 1}, created=begun)
     return operation_id
 
 
 async def walk(
-    hub: TaskHub, query: ListQuery, meanwhile: Callable[[int], object] = lambda _: None, most: int = 1_000
+    hub: StagedHub, query: ListQuery, meanwhile: Callable[[int], object] = lambda _: None, most: int = 1_000
 ) -> list[list[Operation]]:
     """All pages, one after another; between them, something may happen."""
     pages: list[list[Operation]] = []
     while len(pages) < most:
-        before = hub.requests
-        page, place = await list_operations(hub, query)
+        before = len(hub.requests)
+        page, place = await list_operations(hub.client, query)
         assert len(page) <= query.limit
-        assert hub.requests - before <= REQUEST_LIMIT + 3 or hub.largest_page < 1_000
+        assert len(hub.requests) - before <= REQUEST_LIMIT + 3
         pages.append(page)
         if place is None:
             return pages
@@ -90,7 +91,7 @@ def ids(pages: list[list[Operation]]) -> list[str]:
 @pytest.mark.parametrize("limit", [1, 50, 200])
 @pytest.mark.parametrize("span", [timedelta(), timedelta(minutes=1), 30 * DAY], ids=str)
 async def test_all_of_many_operations_are_listed_on_full_pages_the_latest_first(limit: int, span: timedelta) -> None:
-    hub, count = TaskHub(), 263
+    hub, count = StagedHub(), 263
     expected = {add(hub, number, NOW - span * (number / count)) for number in range(count)}
     pages = await walk(hub, ListQuery(since=NOW - 31 * DAY, limit=limit))
     assert set(ids(pages)) == expected
@@ -98,7 +99,7 @@ async def test_all_of_many_operations_are_listed_on_full_pages_the_latest_first(
 
 
 async def test_operations_are_found_among_many_instances_of_another_orchestrator() -> None:
-    hub = TaskHub()
+    hub = StagedHub()
     singles = {add(hub, number, NOW - timedelta(minutes=number)) for number in range(5)}
     batch = add_batch(hub, 100, NOW - timedelta(minutes=2), others=110)
     pages = await walk(hub, ListQuery(since=NOW - DAY))
@@ -107,30 +108,30 @@ async def test_operations_are_found_among_many_instances_of_another_orchestrator
 
 @pytest.mark.parametrize("span", [timedelta(seconds=30), timedelta(minutes=5), DAY, 30 * DAY], ids=str)
 async def test_the_first_page_of_5_000_takes_few_requests_and_reads_little(span: timedelta) -> None:
-    hub = TaskHub()
+    hub = StagedHub()
     for number in range(5_000):
         add(hub, number, NOW - span * (number / 5_000))
-    page, place = await list_operations(hub, ListQuery(since=NOW - 31 * DAY))
+    page, place = await list_operations(hub.client, ListQuery(since=NOW - 31 * DAY))
     assert (len(page), place) == (50, place_of(page[-1]))
-    assert hub.requests <= 10
-    assert hub.sent <= 400
+    assert len(hub.requests) <= 10
+    assert hub.listed <= 400
 
 
 async def test_a_gap_of_months_is_bridged() -> None:
-    hub = TaskHub()
+    hub = StagedHub()
     expected = {add(hub, number, NOW - timedelta(seconds=number)) for number in range(150)}
     expected |= {add(hub, number, NOW - 200 * DAY - timedelta(seconds=number)) for number in range(150, 300)}
     assert set(ids(await walk(hub, ListQuery(since=NOW - 365 * DAY)))) == expected
 
 
 async def test_what_was_created_by_a_clock_that_is_ahead_is_listed_too() -> None:
-    hub = TaskHub()
+    hub = StagedHub()
     expected = {add(hub, number, NOW + timedelta(seconds=number)) for number in range(250)}
     assert set(ids(await walk(hub, ListQuery(since=NOW - DAY)))) == expected
 
 
 async def test_the_span_begins_at_since_and_ends_before_until() -> None:
-    hub = TaskHub()
+    hub = StagedHub()
     for number in range(-3, 4):
         add(hub, number, NOW + timedelta(seconds=number / 2))
     pages = await walk(hub, ListQuery(since=NOW - SECOND, until=NOW + SECOND, limit=2))
@@ -139,14 +140,14 @@ async def test_the_span_begins_at_since_and_ends_before_until() -> None:
 
 
 async def test_nothing_is_asked_of_the_task_hub_once_the_end_is_reached() -> None:
-    hub = TaskHub()
+    hub = StagedHub()
     query = ListQuery(since=NOW, after=Place(NOW - DAY))
-    assert await list_operations(hub, query) == ([], None)
-    assert hub.requests == 0
+    assert await list_operations(hub.client, query) == ([], None)
+    assert not hub.requests
 
 
 async def test_rare_states_are_found_on_pages_that_may_be_short_but_cost_little() -> None:
-    hub = TaskHub()
+    hub = StagedHub()
     for number in range(20_000):
         add(hub, number, NOW - timedelta(seconds=number), "posted" if number % 1_999 else "rejected")
     rare = {id_of(number) for number in range(0, 20_000, 1_999)}
@@ -156,12 +157,12 @@ async def test_rare_states_are_found_on_pages_that_may_be_short_but_cost_little(
 
 
 async def test_what_is_still_under_way_is_found_without_reading_what_has_ended() -> None:
-    hub = TaskHub()
+    hub = StagedHub()
     for number in range(3_000):
         add(hub, number, NOW - timedelta(seconds=number))
-    hub.add(Status("deferred", custom_status=ended("deferred"), created_time=NOW - timedelta(seconds=2_900)))
-    page, place = await list_operations(hub, ListQuery(since=NOW - DAY, states=frozenset({"deferred"})))
-    assert ([one.id for one in page], place, hub.requests, hub.sent) == (["deferred"], None, 1, 1)
+    hub.put("deferred", custom_status=ended("deferred"), created=NOW - timedelta(seconds=2_900))
+    page, place = await list_operations(hub.client, ListQuery(since=NOW - DAY, states=frozenset({"deferred"})))
+    assert ([one.id for one in page], place, len(hub.requests), hub.listed) == (["deferred"], None, 1, 1)
 
 
 @pytest.mark.parametrize("runtime_status", RuntimeStatus)
@@ -171,13 +172,14 @@ def test_every_state_is_asked_for_by_what_the_engine_calls_it(
 ) -> None:
     output = reported if runtime_status is RuntimeStatus.Completed else None
     if runtime_status is not RuntimeStatus.Completed or (reported and reported["outcome"]["outcome"] != "deferred"):
-        operation = describe(Status("abc", None, runtime_status, reported, output))
+        told = {"runtimeStatus": runtime_status, "customStatus": reported, "output": output}
+        operation = describe(Instance.model_validate({"name": DELIVERY, "instanceId": "abc", **told}))
         assert runtime_status.name in {status.name for status in RUNTIME_STATUSES[operation.state]}
     assert RUNTIME_STATUSES.keys() == set(get_args(State.__value__))
 
 
 async def test_new_operations_retried_ones_and_other_states_spoil_no_page() -> None:
-    hub = TaskHub()
+    hub = StagedHub()
     before = [add(hub, number, NOW - timedelta(seconds=number // 3)) for number in range(600)]
     retried = {before[5], before[-1]}  # one has been listed before it is retried, the other has not
 
@@ -186,7 +188,7 @@ async def test_new_operations_retried_ones_and_other_states_spoil_no_page() -> N
         add(hub, 2_000 + page, NOW + timedelta(seconds=page), "rejected")
         if page == 1:
             for operation_id in retried:
-                hub.instances[operation_id] = replace(hub.instances[operation_id], created_time=NOW + SECOND)
+                hub.instances[operation_id].created = NOW + SECOND
 
     listed = ids(await walk(hub, ListQuery(since=NOW - DAY), meanwhile))
     assert len(listed) == len(set(listed))
@@ -198,7 +200,7 @@ async def test_new_operations_retried_ones_and_other_states_spoil_no_page() -> N
 async def test_the_pages_together_hold_what_was_there_at_the_start_exactly_once(data: st.DataObject) -> None:
     rng = random.Random(data.draw(st.integers(0, 10**6)))
     span = data.draw(st.sampled_from([0.5, 3.0, 60.0, 86_400.0, 86_400.0 * 40]))
-    hub = TaskHub()
+    hub = StagedHub()
     before = {
         add(hub, n, NOW - timedelta(seconds=rng.uniform(0, span) * rng.random())) for n in range(rng.randrange(400))
     }
@@ -213,11 +215,10 @@ async def test_the_pages_together_hold_what_was_there_at_the_start_exactly_once(
         for number in range(rng.randrange(20)):
             add(hub, 100_000 + 100 * page + number, later, rng.choice(["posted", "rejected"]))
         for operation_id in rng.sample(sorted(before), min(len(before), rng.randrange(3))):
-            hub.instances[operation_id] = replace(hub.instances[operation_id], created_time=later)
+            hub.instances[operation_id].created = later
             began_again.add(operation_id)
         for operation_id in rng.sample(sorted(before), min(len(before), 5)):
-            state = RuntimeStatus.Suspended
-            hub.instances[operation_id] = replace(hub.instances[operation_id], runtime_status=state)
+            hub.instances[operation_id].status = "Suspended"
 
     query = ListQuery(since=NOW - 41 * DAY, limit=data.draw(st.sampled_from([5, 50, 200])))
     listed = ids(await walk(hub, query, meanwhile))

@@ -1,7 +1,6 @@
 """What ended long ago is forgotten, in bounded steps; what runs, or ended lately, is not."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import httpx
 import pytest
@@ -9,12 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devhost.testing import RunningHost
+from shared.business import example
 from shared.operations.problems import RequestError
-from shared.operations.resource import Operations
 from shared.operations.retention import REQUEST_LIMIT, TIME_BUDGET, cutoff, purge_before
+from shared.operations.status import BATCH, DELIVERY
 from tests.sandboxed import NewRecord, key_of
+from tests.simulation.staged import StagedHub
 
-from .task_hub import RuntimeStatus, Status, TaskHub
+pytestmark = pytest.mark.virtual_time
 
 NOW = datetime(2026, 6, 1, 3, 30, tzinfo=UTC)
 
@@ -106,54 +107,40 @@ def test_the_timer_purges_nothing_that_runs_or_has_just_ended(
 
 
 @pytest.fixture
-def hub() -> TaskHub:
-    hub = TaskHub()
-    for operation_id, status in (("ended", RuntimeStatus.Completed), ("running", RuntimeStatus.Running)):
-        hub.add(Status(operation_id, runtime_status=status, custom_status=_progress(status)))
-    hub.add(Status("ended2", runtime_status=RuntimeStatus.Completed))
+def hub() -> StagedHub:
+    hub = StagedHub()
+    hub.put("ended", "Completed")
+    hub.put("running", "Running", {"attempt": 1, "outcome": {"outcome": "deferred", "reason": "503"}})
+    hub.put("ended2", "Completed")
     return hub
 
 
-def _progress(status: RuntimeStatus) -> Any:
-    return {"attempt": 1, "outcome": {"outcome": "deferred", "reason": "503"}} if not status.ended else None
-
-
-async def test_an_operation_is_erased_and_nothing_else(hub: TaskHub) -> None:
-    hub.add(Status("batch", runtime_status=RuntimeStatus.Completed, name="PostBusinessesOrchestrator"))
-    await Operations(hub).erase("batch")
-    await Operations(hub).erase("ended")
+async def test_an_operation_is_erased_and_nothing_else(hub: StagedHub) -> None:
+    hub.put("batch", "Completed", name=BATCH)
+    await hub.operations.erase("batch")
+    await hub.operations.erase("ended")
     assert hub.instances.keys() == {"running", "ended2"}
 
 
 @pytest.mark.parametrize(("operation_id", "status"), [("running", 409), ("unknown", 404), ("foreign", 404)])
-async def test_what_runs_or_is_no_operation_is_not_erased(hub: TaskHub, operation_id: str, status: int) -> None:
-    hub.add(Status("foreign", runtime_status=RuntimeStatus.Completed, name="SomethingElse"))
-    before = set(hub.instances)
+async def test_what_runs_or_is_no_operation_is_not_erased(hub: StagedHub, operation_id: str, status: int) -> None:
+    hub.put("foreign", "Completed", name="SomethingElse")
     with pytest.raises(RequestError) as raised:
-        await Operations(hub).erase(operation_id)
-    assert (raised.value.status, set(hub.instances)) == (status, before)
+        await hub.operations.erase(operation_id)
+    assert (raised.value.status, hub.changes) == (status, [])
 
 
-class StartedAgain(TaskHub):
-    """A hub in which somebody retries an operation just before, or just after it is purged."""
+@pytest.mark.parametrize("before", [["DELETE"], ["DELETE", "GET"]], ids=["before it is purged", "after that"])
+async def test_an_operation_that_is_started_again_meanwhile_is_not_erased(hub: StagedHub, before: list[str]) -> None:
+    async def meanwhile() -> None:
+        if before:
+            hub.before[before.pop(0)] = meanwhile
+        else:
+            await hub.client.start_new(DELIVERY, "ended", {"record": example()})
 
-    after = False
-
-    async def purge_instance_history(self, instance_id: str) -> None:
-        again = Status(instance_id, runtime_status=RuntimeStatus.Running)
-        if self.after:
-            await super().purge_instance_history(instance_id)
-        self.instances[instance_id] = again
-        if not self.after:
-            await super().purge_instance_history(instance_id)
-
-
-@pytest.mark.parametrize("after", [False, True])
-async def test_an_operation_that_is_started_again_meanwhile_is_not_erased(after: bool) -> None:
-    hub = StartedAgain({"abc": Status("abc", runtime_status=RuntimeStatus.Completed)})
-    hub.after = after
+    await meanwhile()
     with pytest.raises(RequestError, match="started again"):
-        await Operations(hub).erase("abc")
+        await hub.operations.erase("ended")
 
 
 def test_an_erased_operation_leaves_nothing_of_its_record_in_the_task_hub(

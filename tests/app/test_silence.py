@@ -22,14 +22,13 @@ from shared.delivery.chunks import Chunk, Report
 from shared.delivery.records import Delivery, Progress
 from shared.delivery.results import ItemInvalid, read_line
 from shared.delivery.rounds import Round
+from shared.operations.durable_http import Instance
 from shared.operations.problems import RequestError
 from shared.operations.requests import read_batch, read_business
 from shared.operations.status import describe
 from shared.rest import ApiResponse, Body, ClientOptions, Header, get, post
 from shared.settings import DeliverySettings
 from tests.sandboxed import business
-
-from .task_hub import Status
 
 SECRET = "geheim-4711"
 BUSINESS = business(1)
@@ -159,6 +158,7 @@ BATCH = Batch.of([BUSINESS, ItemInvalid(field="name", detail="Field required")],
 POSTED = {"outcome": "posted", "id": "b-1", "business": {"name": "Acme"}, "replayed": False}
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 CHUNK = Round(BATCH.begun("b", NOW), NOW).next_chunk(NOW)
+RUNNING = {"name": "PostBusinessOrchestrator", "runtimeStatus": "Running"}
 REPORT = {"settled": [0], "results": "null", "counts": {"posted": 1}, "deferred": [{"indexes": [1], "reason": "503"}]}
 
 
@@ -173,7 +173,10 @@ REPORT = {"settled": [0], "results": "null", "counts": {"posted": 1}, "deferred"
         (Progress.model_validate, {"attempt": 1, "outcome": POSTED, "next_attempt_at": None}),
         (lambda document: read_line(json.dumps(document)), {"outcome": "rejected", "status": 422}),
         (parse_outcome, POSTED),
-        (lambda document: describe(Status("i", custom_status=document)), {"attempt": 1, "outcome": POSTED}),
+        (
+            lambda document: describe(Instance.model_validate(RUNNING | {"customStatus": document})),
+            {"attempt": 1, "outcome": POSTED},
+        ),
     ],
 )
 def test_durable_state_of_another_version_is_refused_without_repeating_it(

@@ -3,8 +3,10 @@
 import asyncio
 import base64
 import json
-from collections.abc import Callable, Mapping
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from functools import partial
+from operator import attrgetter
 from typing import Any
 from urllib.parse import parse_qs, unquote, unquote_plus, urlsplit
 
@@ -31,6 +33,7 @@ BINDING = json.dumps(
 
 LARGEST_PAGE = 1_000
 _CONTINUATION = "x-ms-continuation-token"
+_LONG_AGO, _NEVER = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 _CONTROL = {
     "terminate": EventType.EXECUTION_TERMINATED,
     "suspend": EventType.EXECUTION_SUSPENDED,
@@ -121,7 +124,7 @@ class Front:
 
     def _list(self, query: Mapping[str, str], token: str) -> Answer:
         """A page of the instances by their ids; what cannot be read in the query is ignored."""
-        found = [one for _, one in sorted(self._hub.instances.items()) if _includes(query, one)]
+        found = sorted(_matching(query, self._hub.instances), key=attrgetter("instance_id"))
         filtered = {"createdtimefrom", "createdtimeto", "runtimestatus", "instanceidprefix"} & query.keys()
         show_input = query.get("showinput", "true").lower() == "true" or not filtered
         first = base64.b64decode(token).decode() if token else ""
@@ -134,22 +137,22 @@ class Front:
     def _purge(self, query: Mapping[str, str]) -> Answer:
         if _time(query, "createdtimefrom") is None:
             return 400, "Please provide value for 'createdTimeFrom' parameter.", {}
-        found = [one for one in self._hub.instances.values() if _includes(query, one)]
+        found = _matching(query, self._hub.instances)
         for one in found:  # also those that run, if the states in the query do not leave them out
             del self._hub.instances[one.instance_id]
         return (200, {"instancesDeleted": len(found)}, {}) if found else (404, None, {})
 
 
-def _includes(query: Mapping[str, str], one: Instance) -> bool:
+def _matching(query: Mapping[str, str], instances: Mapping[str, Instance]) -> list[Instance]:
     asked = query.get("runtimestatus", "").lower().split(",")
-    statuses = [status for status in STATUSES if status.lower() in asked]
-    begin, end = _time(query, "createdtimefrom"), _time(query, "createdtimeto")
-    return (
-        (not statuses or one.status in statuses)
-        and (begin is None or begin <= one.created)
-        and (end is None or one.created <= end)
-        and one.instance_id.startswith(query.get("instanceidprefix", ""))
-    )
+    statuses = [status for status in STATUSES if status.lower() in asked] or STATUSES
+    begin, end = _time(query, "createdtimefrom") or _LONG_AGO, _time(query, "createdtimeto") or _NEVER
+    prefix = query.get("instanceidprefix", "")
+    return [
+        one
+        for one in instances.values()
+        if begin <= one.created <= end and one.status in statuses and one.instance_id.startswith(prefix)
+    ]
 
 
 def _time(query: Mapping[str, str], name: str) -> datetime | None:
@@ -183,3 +186,13 @@ class FrontTransport(httpx.AsyncBaseTransport):
         token = request.headers.get(_CONTINUATION, "").strip()
         status, told, headers = await self._front(request.method, str(request.url), None, token)
         return httpx.Response(status, headers=headers, json=told)
+
+
+def sdk_requests(front: Front) -> dict[str, Callable[..., Awaitable[list[Any]]]]:
+    """The functions that send the requests of the SDK's client, by their names: these bring them to the front."""
+
+    async def request(method: str, url: str, data: Any = None, *_: object, **__: object) -> list[Any]:
+        status, told, _headers = await front(method, url, data)
+        return [status, told]
+
+    return {f"{method.lower()}_async_request": partial(request, method) for method in ("GET", "POST", "DELETE")}

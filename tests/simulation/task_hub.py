@@ -368,7 +368,7 @@ class TaskHub:
             if not mark:
                 raise
         turn.state = json.loads(text)
-        if (size := _utf_16_size(turn.state.get("customStatus"))) > CUSTOM_STATUS_LIMIT:
+        if (size := utf_16_size(turn.state.get("customStatus"))) > CUSTOM_STATUS_LIMIT:
             turn.state["customStatus"] = None
             raise OrchestrationError(
                 f"Orchestrator function '{one.name}' failed: The UTF-16 size of the JSON-serialized payload must not "
@@ -470,7 +470,8 @@ def _name(event: Event) -> str:
     return EventType(event["EventType"]).name
 
 
-def _utf_16_size(value: Any) -> int:
+def utf_16_size(value: Any) -> int:
+    """Bytes that the JSON of a value has in UTF-16."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return len(text.encode("utf-16-le", "surrogatepass"))
 

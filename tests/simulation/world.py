@@ -26,14 +26,22 @@ from tests.virtual_time import VirtualTimeLoop
 
 from .api import RUN, Api
 from .chance import Chance
-from .front import BASE, BINDING, Answer, Front, FrontTransport
+from .front import BASE, BINDING, Answer, Front, FrontTransport, sdk_requests
 from .task_hub import TaskHub, WorkerDiedError
 
 WORKERS = 2
 
 _SDK = "azure.durable_functions.models.DurableOrchestrationClient"
 _MODULES_WITH_A_CLOCK = ("shared.functions.operations", "shared.functions.maintenance", "shared.operations.status")
-_FUNCTIONS = {one.get_function_name(): one for one in function_app.app.get_functions()}
+# Not by `get_functions`, which works once in a process: a host in this one is to read them, too.
+_BUILT = [one.build(function_app.app.auth_level) for one in function_app.app._function_builders]
+_FUNCTIONS = {one.get_function_name(): one for one in _BUILT}
+ORCHESTRATORS: dict[str, Callable[[str], str]] = {
+    name: one.get_user_function()
+    for name, one in _FUNCTIONS.items()
+    if one.get_trigger().type == "orchestrationTrigger"
+}
+"""The app's own, by name, as the SDK makes them."""
 
 
 class ShuffledLoop(VirtualTimeLoop):
@@ -121,12 +129,7 @@ class World:
         self._log = log
         self.chance = chance
         self.api = Api(chance, self.log)
-        orchestrators = {
-            name: one.get_user_function()
-            for name, one in _FUNCTIONS.items()
-            if one.get_trigger().type == "orchestrationTrigger"  # type: ignore[union-attr]
-        }
-        self.hub = TaskHub(orchestrators, self._activity, chance, self.log)
+        self.hub = TaskHub(ORCHESTRATORS, self._activity, chance, self.log)
         self.front = Front(self.hub, chance)
         self.workers = [Worker(self.api) for _ in range(WORKERS)]
         self._dead: list[Worker] = []  # kept, since the garbage collector would close their connections at any time
@@ -231,19 +234,6 @@ class World:
             def now(cls, _zone: tzinfo | None = None) -> datetime:  # type: ignore[override]
                 return hub.now
 
-        async def request(method: str, url: str, data: Any = None) -> list[Any]:
-            status, told, _ = await front(method, url, data)
-            return [status, told]
-
-        async def post(url: str, data: Any = None, *_: object, **__: object) -> list[Any]:
-            return await request("POST", url, data)
-
-        async def get(url: str, *_: object, **__: object) -> list[Any]:
-            return await request("GET", url)
-
-        async def delete(url: str, *_: object, **__: object) -> list[Any]:
-            return await request("DELETE", url)
-
         api = DurableHttpApi(ClientOptions(base_url=BASE, transport=lambda: FrontTransport(front)))
         ids = (uuid.UUID(int=chance.integer(0, 2**128 - 1, "an id")) for _ in iter(int, 1))
         with contextlib.ExitStack() as stack:
@@ -253,8 +243,8 @@ class World:
             stack.enter_context(patch("shared.functions.answers.durable_http_api", lambda _: api))
             for module in _MODULES_WITH_A_CLOCK:
                 stack.enter_context(patch(f"{module}.datetime", Now))
-            for name, one in (("post", post), ("get", get), ("delete", delete)):
-                stack.enter_context(patch(f"{_SDK}.{name}_async_request", one))
+            for name, one in sdk_requests(front).items():
+                stack.enter_context(patch(f"{_SDK}.{name}", one))
             yield
 
 
