@@ -43,7 +43,8 @@ class Worlds:
         for (what, _), number in self.met.items():
             kinds[what] += number
         most = ", ".join(f"{what} {number}" for what, number in kinds.most_common(4))
-        return f"{self.seeds} seeds, {self.events} events, {kinds.total()} faults and acts ({most}), {len(self.failed)} failed"
+        happened = f"{kinds.total()} faults and acts ({most})"
+        return f"{self.seeds} seeds, {self.events} events, {happened}, {len(self.failed)} failed"
 
     def coverage(self) -> str:
         """What happened in which states, line by line."""
@@ -106,7 +107,9 @@ def replay(seed: int, *, whole: bool = False) -> str:
     failed = run(seed)
     without = shrunk(failed) if failed.violations and not whole else frozenset[str]()
     again = run(seed, without, lines.append)
-    return "\n".join([*lines, "", "What had to happen:", *again.chance.happened, "", *(again.violations or ["no violation"])])
+    return "\n".join(
+        [*lines, "", "What had to happen:", *again.chance.happened, "", *(again.violations or ["no violation"])]
+    )
 
 
 def main() -> None:
@@ -114,7 +117,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description="Run the app in simulated worlds.")
     parser.add_argument("--seeds", type=int, default=10_000, help="how many (10,000)")
     parser.add_argument("--first", type=int, default=time.time_ns() // 1000, help="the first seed (by the time)")
-    parser.add_argument("--replay", type=int, metavar="SEED", help="run one again, and tell what needs to happen for it to fail")
+    parser.add_argument(
+        "--replay", type=int, metavar="SEED", help="run one again, and tell what needs to happen for it to fail"
+    )
     parser.add_argument("--whole", action="store_true", help="with --replay: tell all that happens")
     arguments = parser.parse_args()
     if arguments.replay is not None:

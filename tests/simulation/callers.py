@@ -84,7 +84,11 @@ class Caller:
     @property
     def _where(self) -> tuple[str, str]:
         """The function that starts such an operation, and its URL."""
-        return ("StartPostBatch", "businesses/batch?skip_invalid=true") if self.batch else ("StartPostBusiness", "businesses")
+        return (
+            ("StartPostBatch", "businesses/batch?skip_invalid=true")
+            if self.batch
+            else ("StartPostBusiness", "businesses")
+        )
 
     async def _start(self, body: Any) -> None:
         if self.chance.happens("the same start at once", 0.05, to=self.name):
@@ -99,7 +103,13 @@ class Caller:
         await self.call(name, url, body, headers={"Idempotency-Key": self.name}, expected=expected)
 
     async def call(
-        self, name: str, url: str, body: Any = None, *, expected: tuple[int, ...], headers: Mapping[str, str] | None = None
+        self,
+        name: str,
+        url: str,
+        body: Any = None,
+        *,
+        expected: tuple[int, ...],
+        headers: Mapping[str, str] | None = None,
     ) -> Any:
         """Call the app; returns the body, or None if there was no answer, or not the one that was wanted."""
         try:
@@ -109,7 +119,7 @@ class Caller:
             return None
         if status not in expected:
             self.world.violated(f"{name} of {self.name}: {status} {told}")
-        return told if status < 300 else None  # noqa: PLR2004
+        return told if status < 300 else None
 
     async def _until_end(self, sent: list[dict[str, Any]]) -> None:
         began, pause = self.now, 0.5
@@ -157,7 +167,10 @@ class Caller:
             await self._operate()
 
     async def _operate(self) -> None:
-        hub, what = self.world.hub, self.chance.one_of(("suspend", "terminate", "restart", "purge"), "what an operator does")
+        hub, what = (
+            self.world.hub,
+            self.chance.one_of(("suspend", "terminate", "restart", "purge"), "what an operator does"),
+        )
         self.world.log(f"{self.id}: an operator wants to {what}")
         try:
             if what == "suspend":
@@ -198,10 +211,11 @@ class Caller:
 
     async def _see_end(self) -> None:
         """Look at all that is told of an operation that has ended."""
-        told: list[dict[str, Any]] | None = [self.operation.get("outcome") or {"outcome": "none"}]
+        told = [self.operation.get("outcome") or {"outcome": "none"}]
         if self.batch:
-            while (told := await self._results()) is None:
+            while (results := await self._results()) is None:
                 pass
+            told = results
             whole = self.world.hub.require(self.id).status == "Completed"  # else what is under way is not told of
             tally = self.operation["batch"]["tally"] if whole else {}
             for outcome, number in tally.items():
@@ -270,7 +284,7 @@ async def watch_list(world: World) -> None:
                 status, told = await world.call("FindOperations", url)
             except WorkerDiedError:
                 continue
-            if status != 200:  # noqa: PLR2004
+            if status != 200:
                 world.violated(f"FindOperations: {status} {told}")
                 return
             seen += [one["id"] for one in told["operations"]]

@@ -52,7 +52,10 @@ FAULTS = {
         'return _posted(response) if error is None else Deferred(reason="unreadable")',
     ),
     "a chunk's result applied twice": Fault(
-        "shared.delivery.rounds", "Round.returned", "self.take_in(report, now)", "[self.take_in(report, now) for _ in '12']"
+        "shared.delivery.rounds",
+        "Round.returned",
+        "self.take_in(report, now)",
+        "[self.take_in(report, now) for _ in '12']",
     ),
     "a chunk's untouched rest dropped": Fault(
         "shared.delivery.rounds", "Round.returned", "self._queue.extendleft(reversed(untouched))", "pass"

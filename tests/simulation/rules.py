@@ -43,7 +43,7 @@ class Ledger:
     def judge(self, callers: Sequence[Caller]) -> None:
         """Find out whether all that must hold does."""
         for worker in self._world.workers:
-            if worker.idle and (places := worker.pacer._limits.under_way):  # noqa: SLF001
+            if worker.idle and (places := worker.pacer._limits.under_way):
                 self._world.violated(f"{places} calls are under way for the pacer, and none for the API")
         for caller in callers:
             self._judge_operation(caller)
@@ -92,7 +92,12 @@ class Ledger:
         begun_at = world.hub.begun_at[send.task] if send.task else send.at
         for other in before:
             known = (other.status or 0) // 100 == 2 and not self._twice(other.task) and other.at > caller.knew_at
-            if known and not caller.terminated and other.task is not None and begun_at > self._told.get(other.task, begun_at):
+            if (
+                known
+                and not caller.terminated
+                and other.task is not None
+                and begun_at > self._told.get(other.task, begun_at)
+            ):
                 world.violated(f"{send.number} is sent at {send.at - 1000:.1f} after a yes")
         for begin, end in caller.quiet:
             if begin < send.at < end and not (caller.terminated and begun_at < begin):
@@ -118,4 +123,3 @@ class Ledger:
                 world.violated(f"{item.numbers[-1]} is told posted, and is not there")
         elif any(copies.values()) and not (item.told.get("may_be_stored") or caller.operation.get("may_be_stored")):
             world.violated(f"{item.numbers} is told {outcome}, and is there: {copies}")
-

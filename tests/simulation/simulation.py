@@ -48,7 +48,9 @@ async def _lived(chance: Chance, log: Callable[[str], None]) -> World:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: world.violated(f"{context['message']}: {context.get('exception')!r}"))
     with world.installed():
-        callers = [Caller(world, f"r{n}") for n in range(3) if n == 0 or chance.happens("another caller", 0.7, to=f"r{n}")]
+        callers = [
+            Caller(world, f"r{n}") for n in range(3) if n == 0 or chance.happens("another caller", 0.7, to=f"r{n}")
+        ]
         beside = [loop.create_task(world.kill_workers()), loop.create_task(watch_list(world))]
         async with asyncio.TaskGroup() as group:
             for caller in callers:

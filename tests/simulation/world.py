@@ -52,7 +52,7 @@ class ShuffledLoop(VirtualTimeLoop):
         self._random = random.Random(seed)
 
     def _run_once(self) -> None:
-        self._random.shuffle(self._ready)  # type: ignore[has-type]
+        self._random.shuffle(self._ready)  # type: ignore[attr-defined]
         super()._run_once()  # type: ignore[misc]
 
 
