@@ -101,7 +101,7 @@ def run_many(first: int, seeds: int | None, seconds: float | None, *, told: bool
 
 
 def replay(seed: int, *, whole: bool = False) -> str:
-    """Run a world again, and tell its history line by line: unless all is wanted, without what a failure did not need."""
+    """Run a world again, and tell its history; unless all is wanted, without what a failure did not need."""
     logging.disable()
     lines: list[str] = []
     failed = run(seed)
