@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections import defaultdict
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -9,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import httpx
+
+from shared.business import COLLECTION, NATURAL_KEY, Record, assigned
 
 from .chance import Chance
 
@@ -58,6 +61,7 @@ class Api:
         natural: Whether it refuses a record that it has with 409, and says where that one is.
         sends: All posts, by the number of the record.
         copies: When each record was stored, by its number.
+        bad: The numbers of records that it always refuses.
         not_before: When a record was told to wait, and until when, by its number.
     """
 
@@ -81,6 +85,7 @@ class Api:
         self._records: dict[str, dict[str, Any]] = {}
         self._answers: dict[str, tuple[float, str, httpx.Response]] = {}
         self._in_progress: set[str] = set()
+        self.bad: set[str] = set()
         self.violations: list[str] = []
 
     @property
@@ -98,7 +103,7 @@ class Api:
             return await self._serve_get(request.url.path.rpartition("/")[2])
         body = b"".join([piece async for piece in request.stream])  # type: ignore[union-attr]
         record, key = json.loads(body), request.headers["Idempotency-Key"]
-        number = record["registration_number"]
+        number = number_of(record)
         send = Send(self.now, number, key, RUN.get())
         self.sends[number].append(send)
         if self._chance.happens("no connection", 0.02, to=number, state=self._state(number)):
@@ -194,13 +199,13 @@ class Api:
         if known is not None and (known.is_success or self.remembers_refusals):
             return httpx.Response(known.status_code, headers={**_REPLAYED}, content=known.content)
         if self.natural and self.copies.get(number) and chance.happens("a conflict", 0.9, to=number, state=state):
-            return httpx.Response(409, headers={"Location": f"/businesses/b-{number}"})
-        if record["name"].startswith("Bad") or chance.happens("a refusal", 0.04, to=number, state=state):
+            return httpx.Response(409, headers={"Location": f"{COLLECTION}/{_id_of(number)}"})
+        if number in self.bad or chance.happens("a refusal", 0.04, to=number, state=state):
             response = httpx.Response(422, json={"title": "Refused", "status": 422})
         else:
             self.copies[number].append(self.now)
-            self._records[f"b-{number}"] = record
-            response = httpx.Response(201, json={**record, "id": f"b-{number}"})
+            self._records[_id_of(number)] = stored = {**record, **_assigned(number)}
+            response = httpx.Response(201, json=stored)
         if self.keys != "unknown":
             self._answers[key] = self.now, number, response
         if response.is_success and chance.happens("a failure after storing", 0.03, to=number, state=state):
@@ -212,7 +217,21 @@ class Api:
         if self._chance.happens("a look-up fails", 0.2, state=self._down):
             return httpx.Response(self._chance.one_of((403, 404, 500), "a status"))
         record = self._records.get(business_id)
-        return httpx.Response(404) if record is None else httpx.Response(200, json={**record, "id": business_id})
+        return httpx.Response(404) if record is None else httpx.Response(200, json=record)
 
 
 _REPLAYED = {"Idempotency-Replayed": "true", "Content-Type": "application/json"}
+
+
+def number_of(record: Record) -> str:
+    """The number of a record, which no other one has."""
+    return str(record[NATURAL_KEY])
+
+
+def _assigned(number: str) -> Record:
+    return assigned(int(re.sub(r"\D", "", number)))
+
+
+def _id_of(number: str) -> str:
+    (assigned_id,) = _assigned(number).values()
+    return str(assigned_id)

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from devhost.orchestration import EventType
+from shared.business import Record, example
 
+from .api import number_of
 from .task_hub import InstanceEndedError, InstanceExistsError, NoInstanceError, WorkerDiedError
 from .world import World
 
@@ -18,7 +20,7 @@ class Item:
     """A record of an operation.
 
     Attributes:
-        numbers: Of the record as it was accepted first, and of those that were sent instead; empty if it is not valid.
+        numbers: Of the record as it was sent first, and of those that were sent instead; empty if it is not valid.
         told: What the operation says of it in the end.
     """
 
@@ -47,14 +49,13 @@ class Caller:
         self.world = world
         self.chance = world.chance
         self.name = name
+        self._first_number = 1_000_000 * (1 + int(name[1:]))
         self.batch = self.chance.one_of((True, False), "the kind")
         size = self.chance.one_of((1, 3, 11, 25, 60, 130), "the size") if self.batch else 1
-        self.items = [
-            Item([] if self.batch and self.chance.happens("an invalid record", 0.05, to=name) else [f"{name}-{i}"])
-            for i in range(size)
-        ]
+        self.items = [Item([]) for _ in range(size)]
+        self._sent = [self._record(index) for index in range(size)]
         if not any(one.numbers for one in self.items):
-            self.items[0].numbers.append(f"{name}-0")
+            self._sent[0] = self._version(0)
         self.id = ""
         self.quiet: list[tuple[float, float]] = []
         self.retried_at = self.knew_at = 0.0
@@ -66,17 +67,26 @@ class Caller:
         """Seconds."""
         return asyncio.get_running_loop().time()
 
-    def _record(self, number: str) -> dict[str, Any]:
-        bad = self.chance.happens("a bad record", 0.05, to=number)
-        return {"registration_number": number, "name": "Bad GmbH" if bad else "Acme GmbH", "country": "DE"}
+    def _record(self, index: int) -> Record:
+        if self.batch and self.chance.happens("an invalid record", 0.05, to=self.name):
+            return {"no": "record"}
+        return self._version(index)
+
+    def _version(self, index: int) -> Record:
+        """Another record for a place, which the API may find bad."""
+        item = self.items[index]
+        record = example(self._first_number + 100 * index + len(item.numbers))
+        item.numbers.append(number_of(record))
+        if self.chance.happens("a bad record", 0.05, to=item.numbers[-1]):
+            self.world.api.bad.add(item.numbers[-1])
+        return record
 
     async def run(self) -> None:
         """Do all of this."""
         await asyncio.sleep(self.chance.between(0.0, 30.0, "a beginning"))
-        sent = [self._record(one.numbers[0]) if one.numbers else {"name": "?"} for one in self.items]
-        await self._start(sent if self.batch else sent[0])
+        await self._start()
         for retries in range(4):
-            await self._until_end(sent)
+            await self._until_end()
             again = retries < 3 and self.chance.happens("a retry", 0.6, to=self.name, state=self.operation["state"])
             if self.erased or not again or not await self._retry():
                 return
@@ -90,7 +100,8 @@ class Caller:
             else ("StartPostBusiness", "businesses")
         )
 
-    async def _start(self, body: Any) -> None:
+    async def _start(self) -> None:
+        body = self._sent if self.batch else self._sent[0]
         if self.chance.happens("the same start at once", 0.05, to=self.name):
             self.world.hub.spawn(self._again(*self._where, body))
         while True:
@@ -121,7 +132,7 @@ class Caller:
             self.world.violated(f"{name} of {self.name}: {status} {told}")
         return told if status < 300 else None
 
-    async def _until_end(self, sent: list[dict[str, Any]]) -> None:
+    async def _until_end(self) -> None:
         began, pause = self.now, 0.5
         limit = float(self.world.settings["DELIVERY_DEADLINE"])
         while not self.erased:
@@ -142,9 +153,9 @@ class Caller:
             if self.now - began > limit + 2 * pause + 200.0 + late and not self.suspended:
                 self.world.violated(f"{self.name} does not end: {found}")
                 return
-            await self._meddle(found["state"], sent)
+            await self._meddle(found["state"])
 
-    async def _meddle(self, state: str, sent: list[dict[str, Any]]) -> None:
+    async def _meddle(self, state: str) -> None:
         """Do something to an operation under way."""
         happens, name = self.chance.happens, self.name
         path = f"businesses/operations/{self.id}"
@@ -159,9 +170,9 @@ class Caller:
             if await self.call("RetryOperation", f"{path}/retry", "", expected=(202, 409)) is not None:
                 self._retried(at)  # it has just ended
         if happens("the same start again", 0.03, to=name, state=state):
-            await self._start(sent if self.batch else sent[0])
+            await self._start()
         if happens("another start under the same key", 0.03, to=name, state=state):
-            other = {**sent[0], "name": "Other GmbH", "registration_number": f"{name}-other", "country": "AT"}
+            other = example(self._first_number - 1)
             await self._again(*self._where, [other] if self.batch else other, expected=(422,))
         if happens("an operator meddles", 0.03, to=name, state=state):
             await self._operate()
@@ -230,11 +241,11 @@ class Caller:
 
     async def _retry(self) -> bool:
         """Retry what was not posted, some of it corrected; returns whether that was begun."""
-        corrected: dict[int, str] = {}
+        records: dict[int, Record] = {}
+        before_them = [len(item.numbers) for item in self.items]
         for index, item in enumerate(self.items):
             if item.told.get("outcome") != "posted" and self.chance.happens("a correction", 0.3, to=self.name):
-                corrected[index] = f"{self.name}-{index}-{len(item.numbers)}"
-        records = {index: self._record(number) for index, number in corrected.items()}
+                records[index] = self._version(index)
         body: Any = "" if not records else records[0] if not self.batch else None
         if body is None:
             body = [{"index": index, "record": record} for index, record in records.items()]
@@ -246,12 +257,12 @@ class Caller:
             self.world.hub.spawn(self._retry_too(url, body))
         await self.call("RetryOperation", url, body, expected=(202, 409, 503))
         if self.world.hub.instances.get(self.id) is before:
+            for item, number in zip(self.items, before_them, strict=True):
+                del item.numbers[number:]
             return False
         self._retried(at)
         if "not_stored" in url:
             self.knew_at = at
-        for index, number in corrected.items():
-            self.items[index].numbers.append(number)
         return True
 
     def _retried(self, at: float) -> None:

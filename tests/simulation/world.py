@@ -18,7 +18,7 @@ import httpx
 
 import function_app
 import shared.business
-from shared.business import BusinessApi
+from shared.business import Answers, BusinessApi
 from shared.operations.durable_http import DurableHttpApi
 from shared.pacing import Pacer
 from shared.rest import ClientOptions
@@ -239,6 +239,7 @@ class World:
         with contextlib.ExitStack() as stack:
             stack.enter_context(patch.dict(os.environ, self.settings))
             stack.enter_context(patch.object(shared.business, "business_api", _BusinessApi()))
+            stack.enter_context(patch.object(BusinessApi, "answers", Answers()))  # whatever those of the real API mean
             stack.enter_context(patch.object(uuid, "uuid4", lambda: next(ids)))
             stack.enter_context(patch("shared.functions.answers.durable_http_api", lambda _: api))
             for module in _MODULES_WITH_A_CLOCK:
