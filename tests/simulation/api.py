@@ -166,7 +166,7 @@ class Api:
     async def _unwell(self, number: str, state: str) -> httpx.Response | None:
         """What has nothing to do with the record: outages, limits, and whims."""
         chance = self._chance
-        if self.now >= self._down_until and chance.happens("an outage", 0.002, state=state):
+        if self.now >= self._down_until and chance.happens("an outage", 0.005, state=state):
             self._down_until = self.now + chance.one_of((10.0, 60.0, 300.0, 3600.0, 2 * DAY), "an outage")
             self._down = chance.one_of(("503", "broken", "hangs"), "an outage")
         if self.now < self._down_until:

@@ -51,7 +51,7 @@ class Caller:
         self.name = name
         self._first_number = 1_000_000 * (1 + int(name[1:]))
         self.batch = self.chance.one_of((True, False), "the kind")
-        size = self.chance.one_of((1, 3, 11, 25, 60, 130), "the size") if self.batch else 1
+        size = self.chance.one_of((1, 3, 3, 11, 11, 25, 60, 130), "the size") if self.batch else 1
         self.items = [Item([]) for _ in range(size)]
         self._sent = [self._record(index) for index in range(size)]
         if not any(one.numbers for one in self.items):

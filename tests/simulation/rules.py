@@ -35,7 +35,7 @@ class Ledger:
         """See what becomes part of a history."""
         now = (self._world.hub.now - START).total_seconds() + 1000.0
         for event in events:
-            if event["EventType"] in (EventType.TASK_COMPLETED, EventType.TASK_FAILED):
+            if event["EventType"] == EventType.TASK_COMPLETED:
                 self._told.setdefault((one.execution_id, event["TaskScheduledId"]), now)
         for command in scheduled:
             self._timers[one.instance_id] = self._timers[one.instance_id] + 1 if command.kind == "timer" else 0
@@ -78,7 +78,8 @@ class Ledger:
         doubled = any(self._twice(send.task) for send in sends)
         copies = api.copies[number]
         if len(copies) > 1:
-            doubted = any(send.status in DOUBTFUL and send.at < copies[1] for send in sends)
+            failed = world.hub.failed
+            doubted = any((s.status in DOUBTFUL or s.task in failed) and s.at < copies[1] for s in sends)
             allowed = api.keys != "honoured" and (doubted or doubled or caller.terminated)
             if api.keys == "forgotten" and copies[1] - copies[0] < DAY:
                 allowed = False
@@ -112,7 +113,8 @@ class Ledger:
         if caller.terminated:
             return  # what was under way then went on beside a retry
         told = [until for at, until in api.not_before.get(send.number, ()) if caller.retried_at < at < send.at]
-        if told and send.at < told[-1] and not any(self._twice(other.task) for other in before):
+        unknown = any(self._twice(other.task) or other.task in world.hub.failed for other in before)
+        if told and send.at < told[-1] and not unknown:
             world.violated(f"{send.number} is sent at {send.at - 1000:.1f}, before {told[-1] - 1000:.1f}")
 
     def _judge_item(self, caller: Caller, index: int) -> None:

@@ -39,7 +39,7 @@ def run(seed: int, without: frozenset[str] = frozenset(), log: Callable[[str], N
     chance = Chance(seed, without)
     with asyncio.Runner(loop_factory=lambda: ShuffledLoop(seed)) as runner:
         world = runner.run(_lived(chance, log))
-    return Run(seed, world.violations, chance, sum(len(one.history) for one in world.hub.instances.values()))
+    return Run(seed, world.violations, chance, world.hub.events)
 
 
 async def _lived(chance: Chance, log: Callable[[str], None]) -> World:
@@ -49,7 +49,7 @@ async def _lived(chance: Chance, log: Callable[[str], None]) -> World:
     loop.set_exception_handler(lambda _, context: world.violated(f"{context['message']}: {context.get('exception')!r}"))
     with world.installed():
         callers = [
-            Caller(world, f"r{n}") for n in range(3) if n == 0 or chance.happens("another caller", 0.7, to=f"r{n}")
+            Caller(world, f"r{n}") for n in range(4) if n == 0 or chance.happens("another caller", 0.6, to=f"r{n}")
         ]
         beside = [loop.create_task(world.kill_workers()), loop.create_task(watch_list(world))]
         async with asyncio.TaskGroup() as group:

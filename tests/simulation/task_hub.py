@@ -134,6 +134,8 @@ class TaskHub:
         runs: For each task of an execution, how often its activity was begun.
         begun_at: For each, when it was sent out for the first time.
         unwritten: Those that were begun by turns that were never written down.
+        failed: Those that count as failed, whatever they have done.
+        events: How many are part of histories.
         committed: Is called with an instance and the events that have just become part of its history.
     """
 
@@ -148,6 +150,8 @@ class TaskHub:
         self.runs: dict[tuple[str, int], int] = {}
         self.begun_at: dict[tuple[str, int], float] = {}
         self.unwritten: set[tuple[str, int]] = set()
+        self.failed: set[tuple[str, int]] = set()
+        self.events = 0
         self.committed: Callable[[Instance, Sequence[Event], Sequence[Command]], None] = lambda *_: None
         self._orchestrators = orchestrators
         self._activity = activity
@@ -321,6 +325,7 @@ class TaskHub:
         one.inbox = [message for message in one.inbox if message not in turn.taken or message in left]
         one.suspended, one.updated = turn.suspended, self.now
         finish()
+        self.events += len(turn.events) + len(turn.scheduled)
         for event in turn.events:
             self._log(f"{one.instance_id}: {_name(event)} {event.get('TaskScheduledId', event.get('Name', ''))}")
         for command in turn.scheduled:
@@ -445,13 +450,19 @@ class TaskHub:
                 await self._held_up(one, "a dead worker", HIDDEN)
                 continue
             except Exception as error:  # noqa: BLE001 (as the engine does)
-                reason = f"Activity function '{command.name}' failed: {type(error).__name__}: {error}"
-                event = self._event(EventType.TASK_FAILED, TaskScheduledId=command.task_id, Reason=reason, Details=None)
+                event = self._failed(command, f"{type(error).__name__}: {error}")
+            if self._chance.happens("an activity is failed", 0.01, to=one.instance_id, state=command.name):
+                event = self._failed(command, "FunctionTimeoutException")  # whatever it has done
+                self.failed.add(task)
             if not self._chance.happens("a result is lost", 0.01, to=one.instance_id, state=command.name):
                 break
             one.late += (self.now - began).total_seconds()
             await self._held_up(one, "a lost result", HIDDEN)
         self._send(one, event, execution_id)
+
+    def _failed(self, command: Command, error: str) -> dict[str, Any]:
+        reason = f"Activity function '{command.name}' failed: {error}"
+        return self._event(EventType.TASK_FAILED, TaskScheduledId=command.task_id, Reason=reason, Details=None)
 
     async def _fire(self, one: Instance, execution_id: str, command: Command) -> None:
         """Fire a timer: early, since its message is hidden for whole seconds, cut off; or any time late."""

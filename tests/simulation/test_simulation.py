@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.simulation.__main__ import replay, run_many
 from tests.simulation.faults import FAULTS, Fault, put_in
+from tests.simulation.many import replay, run_many
 from tests.simulation.simulation import run, shrunk
 
 MOST_SEEDS = 2_000

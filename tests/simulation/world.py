@@ -167,8 +167,8 @@ class World:
         longest = max(60.0, float(self.settings["DELIVERY_DEADLINE"]) / 20)
         while True:
             await asyncio.sleep(self.chance.between(0.0, longest, "a worker's life"))
-            if self.chance.happens("a worker dies", 0.2):
-                number = self.chance.integer(0, WORKERS - 1, "which worker dies")
+            number = self.chance.integer(0, WORKERS - 1, "which worker dies")
+            if self.chance.happens("a worker dies", 0.2, state="idle" if self.workers[number].idle else "busy"):
                 self.log(f"worker {number} dies")
                 self.workers[number].die()
                 self._dead.append(self.workers[number])
