@@ -9,7 +9,7 @@ OPENAPI := .venv-openapi
 PYTHON_VERSION := 3.13
 DURABLE_BACKEND ?= storage
 
-.PHONY: help demo run sandbox test adopt test-host soak bench bench-batches check format plot package clean
+.PHONY: help demo run sandbox test simulate adopt test-host soak bench bench-batches check format plot package clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -25,6 +25,11 @@ sandbox: $(INSTALLED) ## Keep only the sandbox API up, for the app under `func s
 
 test: $(INSTALLED) $(OPENAPI)/installed ## Run the test suite
 	@$(RUN) pytest -q
+
+# SEEDS=… says how many; SEED=… runs one of them again, and tells its history.
+SEEDS ?= 10000
+simulate: $(INSTALLED) ## Run the app in 10,000 simulated worlds, with every fault that there is; SEEDS=… says how many
+	@$(RUN) tests.simulation $(if $(SEED),--replay $(SEED),--seeds $(SEEDS))
 
 adopt: $(INSTALLED) ## Give a copy of this tree another record and API, as the README shows, and try it out
 	@$(RUN) dev.adopt

@@ -214,7 +214,7 @@ class Api:
 
     async def _serve_get(self, business_id: str) -> httpx.Response:
         await asyncio.sleep(self._chance.between(0.01, 0.1, "latency"))
-        if self._chance.happens("a look-up fails", 0.2, state=self._down):
+        if self._chance.happens("a look-up fails", 0.2):
             return httpx.Response(self._chance.one_of((403, 404, 500), "a status"))
         record = self._records.get(business_id)
         return httpx.Response(404) if record is None else httpx.Response(200, json=record)

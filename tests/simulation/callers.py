@@ -1,6 +1,7 @@
 """Those who start operations and see them through, and an operator who meddles with them."""
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -161,7 +162,8 @@ class Caller:
         path = f"businesses/operations/{self.id}"
         if happens("a cancel", 0.15 if state == "deferred" else 0.05, to=name, state=state):
             at = self.now
-            if await self.call("CancelOperation", f"{path}/cancel", "", expected=(202, 409, 503)) is not None:
+            seen = await self.call("CancelOperation", f"{path}/cancel", "", expected=(202, 409, 503)) is not None
+            if seen and not self.suspended:  # else what was asked for before still begins with the resume
                 self.quiet.append((max(at, self.now) + 30.0 + self.world.hub.require(self.id).late, float("inf")))
         if happens("a look at the results", 0.2, to=name, state=state) and self.batch:
             await self._results()
@@ -187,8 +189,7 @@ class Caller:
             if what == "suspend":
                 self.suspended = True
                 hub.control(self.id, EventType.EXECUTION_SUSPENDED, "a break")
-                await asyncio.sleep(self.chance.between(1.0, 600.0, "a break"))
-                hub.control(self.id, EventType.EXECUTION_RESUMED, "go on")
+                hub.spawn(self._resume())
             elif what == "terminate":
                 self.terminated = True
                 hub.control(self.id, EventType.EXECUTION_TERMINATED, "enough")
@@ -200,6 +201,15 @@ class Caller:
                 self.erased = await self.call("EraseOperation", url, "", expected=(204, 409)) is not None
         except (InstanceEndedError, InstanceExistsError, NoInstanceError):
             pass
+
+    async def _resume(self) -> None:
+        while True:
+            await asyncio.sleep(self.chance.between(1.0, 300.0, "a break"))
+            with contextlib.suppress(InstanceEndedError, NoInstanceError):
+                if self.world.hub.require(self.id).suspended:
+                    self.world.hub.control(self.id, EventType.EXECUTION_RESUMED, "go on")
+                    continue
+            return
 
     async def _results(self) -> list[dict[str, Any]] | None:
         """What the operation tells of each record; None if it could not be asked."""

@@ -12,6 +12,34 @@ from multiprocessing import get_context
 
 from .simulation import run, shrunk
 
+_TO_RECORDS = ("new", "sent before", "stored")
+_TO_INSTANCES = ("Pending", "Running", "Sleeping", "ContinuedAsNew", "Suspended")
+_TO_ACTIVITIES = ("PostBusiness", "PostBusinesses")
+_TO_MESSAGES = (
+    *("EXECUTION_STARTED", "EXECUTION_SUSPENDED", "EXECUTION_RESUMED", "EXECUTION_TERMINATED"),
+    *("TASK_COMPLETED", "TASK_FAILED", "TIMER_FIRED", "EVENT_RAISED"),
+)
+_BY_CALLERS = ("pending", "running", "deferred", "suspended")
+STATES: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("no connection", "the answer is lost", "a late answer", "an unreadable answer"), _TO_RECORDS),
+    **dict.fromkeys(("an outage", "the limit is reached", "come back later", "an odd status"), _TO_RECORDS),
+    **dict.fromkeys(("a refusal", "a failure after storing"), ("new", "sent before")),
+    "a conflict": ("stored",),
+    "a look-up fails": ("",),
+    **dict.fromkeys(("a worker dies in a turn", "a worker dies before a turn is written"), _TO_INSTANCES),
+    **dict.fromkeys(("a worker dies after a turn was written",), _TO_INSTANCES),
+    **dict.fromkeys(("a message comes twice", "a message comes late"), _TO_MESSAGES),
+    **dict.fromkeys(("a result is lost", "an activity is failed", "an activity runs twice at once"), _TO_ACTIVITIES),
+    "a worker dies": ("calls the API", "StartPostBusiness", "StartPostBatch", "CancelOperation", "RetryOperation"),
+    "a timer is late": ("Running", "Sleeping", "Suspended"),
+    "the instance goes on during a look-up": ("Pending", "Running", "ContinuedAsNew", "Completed", "Terminated"),
+    "a retry": ("posted", "rejected", "gave_up", "completed", "cancelled"),
+    "two retries at once": ("posted", "rejected", "gave_up", "completed", "cancelled"),
+    **dict.fromkeys(("a cancel", "an early retry", "the same start again", "a look at the results"), _BY_CALLERS),
+    **dict.fromkeys(("an operator meddles", "another start under the same key"), _BY_CALLERS),
+}
+"""What must have happened to what was in which states, once there were enough worlds."""
+
 _AT_ONCE = 20
 """Seeds that a process is given at a time."""
 
@@ -44,14 +72,21 @@ class Worlds:
         happened = f"{kinds.total()} faults and acts ({most})"
         return f"{self.seeds} seeds, {self.events} events, {happened}, {len(self.failed)} failed"
 
+    @property
+    def never(self) -> list[str]:
+        """What has not happened of `STATES`."""
+        expected = [(what, state) for what, states in STATES.items() for state in states]
+        return [f"{what}: {state}" for what, state in expected if not self.met[what, state]]
+
+    @property
     def coverage(self) -> str:
         """What happened in which states, line by line."""
-        whats = dict.fromkeys(sorted(what for what, _ in self.met))
-        states = {what: sorted((state, n) for (one, state), n in self.met.items() if one == what) for what in whats}
-        return "\n".join(
-            f"{what}: {sum(n for _, n in told)}" + "".join(f"; {state} {n}" for state, n in told if state)
-            for what, told in states.items()
-        )
+        lines = []
+        for what in sorted({what for what, _ in self.met}):
+            states = sorted((state, number) for (one, state), number in self.met.items() if one == what)
+            told = "".join(f"; {state} {number}" for state, number in states if state)
+            lines.append(f"{what}: {sum(number for _, number in states)}{told}")
+        return "\n".join(lines)
 
 
 def run_all(seeds: range) -> Worlds:

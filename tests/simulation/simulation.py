@@ -51,13 +51,12 @@ async def _lived(chance: Chance, log: Callable[[str], None]) -> World:
         callers = [
             Caller(world, f"r{n}") for n in range(4) if n == 0 or chance.happens("another caller", 0.6, to=f"r{n}")
         ]
-        beside = [loop.create_task(world.kill_workers()), loop.create_task(watch_list(world))]
+        watching = loop.create_task(watch_list(world))
         async with asyncio.TaskGroup() as group:
             for caller in callers:
                 group.create_task(caller.run())
         await asyncio.sleep(600.0)  # what is late comes to its end
-        for task in beside:
-            task.cancel()
+        watching.cancel()
         ledger.judge(callers)
         if chance.happens("a night ten days later", 0.1):
             await asyncio.sleep(864_000.0)

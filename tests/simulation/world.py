@@ -59,11 +59,11 @@ class ShuffledLoop(VirtualTimeLoop):
 class Worker:
     """A process of the app, with what it has in memory: the client, and what its pacer has learned."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, world: "World") -> None:
         self._tasks: dict[asyncio.Task[Any], None] = {}  # in the order in which they were begun
         self.pacer = Pacer(clock=asyncio.get_running_loop().time, longest_pause=900.0)
         options = ClientOptions(
-            base_url="https://api.example.com", transport=lambda: _ApiTransport(api), gate=self.pacer
+            base_url="https://api.example.com", transport=lambda: _ApiTransport(world, self), gate=self.pacer
         )
         self.client = BusinessApi(options)
         self.alive = True
@@ -110,11 +110,13 @@ class _BusinessApi:
 
 
 class _ApiTransport(httpx.AsyncBaseTransport):
-    def __init__(self, api: Api) -> None:
-        self._api = api
+    def __init__(self, world: "World", worker: Worker) -> None:
+        self._world = world
+        self._worker = worker
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        return await self._api.handle(request)
+        self._world.endanger(self._worker, "calls the API")
+        return await self._world.api.handle(request)
 
 
 class World:
@@ -131,7 +133,7 @@ class World:
         self.api = Api(chance, self.log)
         self.hub = TaskHub(ORCHESTRATORS, self._activity, chance, self.log)
         self.front = Front(self.hub, chance)
-        self.workers = [Worker(self.api) for _ in range(WORKERS)]
+        self.workers = [Worker(self) for _ in range(WORKERS)]
         self._dead: list[Worker] = []  # kept, since the garbage collector would close their connections at any time
         self.violations = self.api.violations
         deadline, longest_delay = chance.one_of(
@@ -162,17 +164,18 @@ class World:
     def _worker(self) -> Worker:
         return self.chance.one_of(self.workers, "a worker")
 
-    async def kill_workers(self) -> None:
-        """End a process now and then; another takes its place."""
-        longest = max(60.0, float(self.settings["DELIVERY_DEADLINE"]) / 20)
-        while True:
-            await asyncio.sleep(self.chance.between(0.0, longest, "a worker's life"))
-            number = self.chance.integer(0, WORKERS - 1, "which worker dies")
-            if self.chance.happens("a worker dies", 0.2, state="idle" if self.workers[number].idle else "busy"):
-                self.log(f"worker {number} dies")
-                self.workers[number].die()
-                self._dead.append(self.workers[number])
-                self.workers[number] = Worker(self.api)
+    def endanger(self, worker: Worker, doing: str) -> None:
+        """Perhaps let a process die in a moment; another takes its place."""
+        if self.chance.happens("a worker dies", 0.01, state=doing):
+            seconds = self.chance.between(0.0, 0.3, "a worker dies")
+            asyncio.get_running_loop().call_later(seconds, self._die, worker)
+
+    def _die(self, worker: Worker) -> None:
+        if worker in self.workers:
+            self.log(f"worker {self.workers.index(worker)} dies")
+            self.workers[self.workers.index(worker)] = Worker(self)
+            self._dead.append(worker)
+            worker.die()
 
     async def call(
         self,
@@ -199,8 +202,10 @@ class World:
         function = _FUNCTIONS[name]
         client = {one.name: BINDING for one in function.get_bindings() if one.type == "durableClient"}
         await asyncio.sleep(self.chance.between(0.001, 0.05, "a call"))
+        worker = self._worker()
+        self.endanger(worker, name)
         try:
-            response = await self._worker().run(lambda: function.get_user_function()(request, **client))
+            response = await worker.run(lambda: function.get_user_function()(request, **client))
         except WorkerDiedError:
             raise
         except Exception as error:
