@@ -77,8 +77,9 @@ def PostBusinessOrchestrator(context: df.DurableOrchestrationContext) -> Generat
         report(context, progress)
         if progress.next_attempt_at is None:
             return stored(progress)
-        if (yield from cancelled_before(context, progress.next_attempt_at, cancel)):
-            progress = progress.cancelled()
+        cancelled = yield from cancelled_before(context, progress.next_attempt_at, cancel)
+        if cancelled or context.current_utc_datetime > delivery.deadline(started_at):
+            progress = progress.cancelled() if cancelled else progress.given_up()
             report(context, progress)
             return stored(progress)
 

@@ -82,6 +82,10 @@ class Delivery(BaseModel):
         key = self.key or instance_id
         return Attempt(record=self.record, idempotency_key=f"{key}.{self.revision}" if self.revision else key)
 
+    def deadline(self, started_at: datetime) -> datetime:
+        """When the record is given up, if the delivery began at `started_at`."""
+        return started_at + timedelta(seconds=self.settings.deadline)
+
     def begun(self, instance_id: str) -> "Progress":
         """How far the delivery is before its first attempt.
 
@@ -139,7 +143,14 @@ class Progress(BaseModel):
 
     def cancelled(self) -> "Progress":
         """The end of a delivery that somebody cancelled while it was deferred; what has ended stays as it is."""
-        outcome = Cancelled.after(self.outcome) if isinstance(self.outcome, Deferred) else self.outcome
+        return self._ended(Cancelled)
+
+    def given_up(self) -> "Progress":
+        """The end of a delivery whose timer fired after its deadline: late, or since it was suspended."""
+        return self._ended(GaveUp)
+
+    def _ended(self, end: type[Cancelled | GaveUp]) -> "Progress":
+        outcome = end.after(self.outcome) if isinstance(self.outcome, Deferred) else self.outcome
         return self.model_copy(update={"outcome": outcome, "next_attempt_at": None, "cancelling": False})
 
 
@@ -174,6 +185,6 @@ def after_attempt(
     if not isinstance(last, Deferred):
         return ended
     next_attempt_at = now + retry_delay(last.retry_after, attempt=attempt, instance_id=instance_id, settings=settings)
-    if next_attempt_at > started_at + timedelta(seconds=settings.deadline):
+    if next_attempt_at > delivery.deadline(started_at):
         return ended.model_copy(update={"outcome": GaveUp.after(last)})
     return ended.model_copy(update={"next_attempt_at": next_attempt_at})

@@ -277,6 +277,31 @@ async def test_a_retry_that_comes_while_another_one_runs_is_a_409() -> None:
     assert raised.value.status == 409
 
 
+@pytest.mark.parametrize("before", ["the second look", "the start"])
+async def test_a_retry_that_has_been_overtaken_by_another_one_which_has_ended_is_a_409(before: str) -> None:
+    """It has looked the operation up before the other one, which has ended when it looks again."""
+    hub = ended(REJECTED)
+    posted = {"attempt": 1, "outcome": {"outcome": "posted", "id": "b-1"}, "mark": "another"}
+
+    async def another_has_ended() -> None:
+        hub.put("abc", "Completed", posted, posted, given=stored(FIRST))
+
+    async def another_begins() -> None:
+        await hub.operations.retry("abc", NOTHING, SETTINGS)
+        hub.before["GET"] = another_has_ended
+
+    async def first_look() -> None:
+        hub.before["GET"] = another_has_ended
+
+    if before == "the start":
+        hub.before["POST"] = another_begins
+    else:
+        hub.before["GET"] = first_look
+    with pytest.raises(RequestError, match="somebody else retries") as raised:
+        await hub.operations.retry("abc", CORRECTED, SETTINGS)
+    assert (raised.value.status, hub.given("abc")["record"]) == (409, FIRST.record)
+
+
 AGAIN = {"outcome": "deferred", "reason": "503", "may_be_stored": False}
 
 

@@ -280,6 +280,15 @@ def test_after_the_deadline_the_record_is_given_up_with_the_last_reason() -> Non
     assert (gave_up["outcome"], gave_up["reason"]) == ("gave_up", "the API answered 503")
 
 
+def test_a_timer_that_fires_after_the_deadline_brings_no_other_attempt() -> None:
+    """It was late, or the orchestration was suspended meanwhile."""
+    history = History(settings={"deadline": 10.0, "first_delay": 1.0})
+    history.activity(0, DEFERRED)
+    history.timer(1, (START + timedelta(seconds=12)).strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
+    state = history.replay()
+    assert (state["isDone"], state["output"]["attempt"], state["output"]["outcome"]["outcome"]) == (True, 1, "gave_up")
+
+
 # Batches
 
 

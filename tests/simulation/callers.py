@@ -140,7 +140,7 @@ class Caller:
             await asyncio.sleep(self.chance.between(0.0, 2 * pause, "a look"))
             pause = min(pause * 1.5, limit / 10)
             url = f"businesses/operations/{self.id}"
-            if self.chance.happens("a caller waits", 0.1, to=self.name):
+            if self.chance.happens("a caller waits", 0.03, to=self.name):
                 url += "?wait=20"
             found = await self.call("GetOperation", url, expected=(200,))
             if found is None:
@@ -168,9 +168,7 @@ class Caller:
         if happens("a look at the results", 0.2, to=name, state=state) and self.batch:
             await self._results()
         if happens("an early retry", 0.02, to=name, state=state):
-            at = self.now
-            if await self.call("RetryOperation", f"{path}/retry", "", expected=(202, 409)) is not None:
-                self._retried(at)  # it has just ended
+            await self._ask_for_retry(f"{path}/retry", "")
         if happens("the same start again", 0.03, to=name, state=state):
             await self._start()
         if happens("another start under the same key", 0.03, to=name, state=state):
@@ -262,22 +260,28 @@ class Caller:
         url = f"businesses/operations/{self.id}/retry"
         if self._knows_that_nothing_is_stored() and self.chance.happens("a caller knows", 0.5, to=self.name):
             url += "?not_stored=true"
-        at, before = self.now, self.world.hub.require(self.id)
         if self.chance.happens("two retries at once", 0.1, to=self.name, state=self.operation["state"]):
             self.world.hub.spawn(self._retry_too(url, body))
-        await self.call("RetryOperation", url, body, expected=(202, 409, 503))
-        if self.world.hub.instances.get(self.id) is before:
+        doubtful = [index for index in records if self.items[index].told.get("may_be_stored")]
+        if not await self._ask_for_retry(url, body):
             for item, number in zip(self.items, before_them, strict=True):
                 del item.numbers[number:]
             return False
-        self._retried(at)
         if "not_stored" in url:
-            self.knew_at = at
+            self.knew_at = self.retried_at
+        elif doubtful:
+            self.world.violated(f"{self.name}: a correction is taken for records that may be stored: {doubtful}")
         return True
 
-    def _retried(self, at: float) -> None:
+    async def _ask_for_retry(self, url: str, body: Any) -> bool:
+        """Ask for a retry; tells whether one has begun, whatever was answered."""
+        at, before = self.now, self.world.hub.require(self.id)
+        await self.call("RetryOperation", url, body, expected=(202, 409, 503))
+        if self.world.hub.instances.get(self.id) is before:
+            return False
         self.quiet = [(begin, min(end, at)) for begin, end in self.quiet]
         self.retried_at = at
+        return True
 
     async def _retry_too(self, url: str, body: Any) -> None:
         await self.call("RetryOperation", url, body, expected=(202, 409, 503))

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from datetime import datetime
 
 from devhost.orchestration import Command, Event, EventType
 
@@ -28,6 +29,8 @@ class Ledger:
     def __init__(self, world: World) -> None:
         self._world = world
         self._told: dict[Task, float] = {}  # when a history took in what an activity had returned
+        self._begun: dict[Task, float] = {}  # when the operation began for which an activity was asked for
+        self._first_turns: dict[tuple[str, datetime], float] = {}
         self._timers: Counter[str] = Counter()  # in a row, without an activity between them
         world.hub.committed = self._committed
 
@@ -37,7 +40,9 @@ class Ledger:
         for event in events:
             if event["EventType"] == EventType.TASK_COMPLETED:
                 self._told.setdefault((one.execution_id, event["TaskScheduledId"]), now)
+        began = self._first_turns.setdefault((one.instance_id, one.started), now)
         for command in scheduled:
+            self._begun[one.execution_id, command.task_id] = began
             self._timers[one.instance_id] = self._timers[one.instance_id] + 1 if command.kind == "timer" else 0
         if self._timers[one.instance_id] > 1:
             self._world.violated(f"{one.instance_id} sleeps again without having done anything")
@@ -48,6 +53,8 @@ class Ledger:
             if worker.idle and (places := worker.pacer._limits.under_way):
                 self._world.violated(f"{places} calls are under way for the pacer, and none for the API")
         for caller in callers:
+            if caller.id in self._world.front.overrun:
+                continue  # the engine has no start that leaves alone what has ended
             self._judge_operation(caller)
             for index, item in enumerate(caller.items):
                 for number in item.numbers:
@@ -95,6 +102,10 @@ class Ledger:
         if self._twice(send.task) or caller.restarted:
             return
         begun_at = world.hub.begun_at[send.task] if send.task else send.at
+        started = self._begun.get(send.task or ("", 0), begun_at)
+        over = begun_at > started + float(world.settings["DELIVERY_DEADLINE"]) + 1.0
+        if over and not caller.suspended:  # what was asked for before begins with the resume
+            world.violated(f"{send.number} is sent at {send.at - 1000:.1f}, after the deadline")
         for other in before:
             known = (other.status or 0) // 100 == 2 and not self._twice(other.task) and other.at > caller.knew_at
             if (
