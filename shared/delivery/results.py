@@ -103,6 +103,17 @@ def read_line(line: str) -> ItemOutcome:
     return _OUTCOME.validate_python(value) if isinstance(value, dict) else ItemPosted(id=value)
 
 
+def counted(line: str) -> dict[str, int]:
+    """How the outcome of a line counts, by the names of `chunks.Counts`.
+
+    Raises:
+        ValueError: It is none.
+    """
+    outcome = read_line(line)
+    warned, doubted = getattr(outcome, "warning", None) is not None, getattr(outcome, "may_be_stored", False)
+    return {outcome.outcome: 1, "warnings": int(warned), "may_be_stored": int(doubted)}
+
+
 def write_lines(outcomes: Sequence[ItemPosted | Rejected | GaveUp | Cancelled], kept: int) -> list[str]:
     """One line for each outcome; together they take at most `kept` each of the task hub (`bounds.size`).
 

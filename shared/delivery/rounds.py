@@ -6,15 +6,15 @@ and its input tells what is settled and what is not.
 """
 
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from .batches import MOST_GROUPS, Batch, BatchStatus, Tally, Waiting
-from .chunks import OTHER_REASONS, Chunk, Counts, Indexes, Report
+from .chunks import OTHER_REASONS, Chunk, Counts, Report
 from .judgement import FAILED
 from .outcomes import Cancelled, Deferred, GaveUp
-from .results import LEAST, is_posted, write_lines
+from .results import LEAST, counted, is_posted, write_lines
 from .retries import EARLIEST, retry_delay
 
 _CHUNK_RECORDS, _CHUNK_SIZE = 500, 800_000
@@ -66,6 +66,7 @@ class Round:
         self._revisions = dict(batch.revisions)
         self._doubts = set(batch.doubts)
         self._counts = batch.counts
+        self._settled = {index for index, line in enumerate(batch.result_lines) if line}
         self._reports: list[Report] = []
         self._size = 0
         self._ending = False
@@ -106,11 +107,18 @@ class Round:
         return index in self._doubts or (index in self._deferred and self._deferred[index].may_be_stored)
 
     def returned(self, chunk: Chunk, report: Report, now: datetime) -> None:
-        """Take in what has become of a chunk; what the report does not tell of goes out again."""
+        """Take in what has become of a chunk; what the report does not tell of goes out again.
+
+        It may be about other records. An engine that dies after it has sent an activity out, and before it has written
+        that down, begins the turn anew. The time may make another chunk of it, and the result of either comes back.
+        """
         self._lanes.append(chunk.width)
-        self.take_in(report, now)
+        asked = set(chunk.indexes)
+        self.take_in(report, now, asked)
         told = {*report.settled, *(index for group in report.deferred for index in group.indexes)}
-        untouched = [index for index in chunk.indexes if index not in told]
+        if not told <= asked:
+            self._queue = deque(index for index in self._queue if index not in self._settled)
+        untouched = [index for index in chunk.indexes if index not in told and index not in self._settled]
         self._length = min(_CHUNK_RECORDS, max(_FEWEST if untouched else self._length, 2 * len(told)))
         if untouched:
             self._queue.extendleft(reversed(untouched))
@@ -121,10 +129,18 @@ class Round:
         if len(self._reports) >= _MOST_REPORTS or self._size > _LARGEST_HISTORY:
             self._ending = True
 
-    def take_in(self, report: Report, now: datetime) -> None:
-        """Take in what an activity of this round has returned."""
+    def take_in(self, report: Report, now: datetime, asked: Container[int] | None = None) -> None:
+        """Take in what an activity of this round has returned.
+
+        Args:
+            report: What it has returned.
+            now: Durable time (UTC).
+            asked: The records that it was to post, if that is known: no others are deferred.
+        """
+        report = self._news_of(report)
         self._reports.append(report)
         self._counts += report.counts
+        self._settled.update(report.settled)
         self._doubts.difference_update(report.settled)
         for index in report.settled:
             self._deferred.pop(index, None)
@@ -133,7 +149,26 @@ class Round:
             if group.retry_after:
                 wish = min(group.retry_after, self._batch.settings.max_retry_after) + EARLIEST
                 until = now + timedelta(seconds=wish)
-            self._defer(group.indexes, _Deferred(group.reason, group.may_be_stored, until))
+            indexes = [index for index in group.indexes if asked is None or index in asked]
+            self._defer(indexes, _Deferred(group.reason, group.may_be_stored, until))
+
+    def _news_of(self, report: Report) -> Report:
+        """A report without what is settled already, unless it is a yes that was not known."""
+        if self._settled.isdisjoint(report.settled):
+            return report
+        known, news = self._result_lines(), dict[int, str]()
+        counts: Counter[str] = Counter()
+        for index, line in zip(report.settled, report.results.split("\n"), strict=True):
+            if not known[index]:
+                counts.update(counted(line))
+            elif is_posted(line) and not is_posted(known[index]):
+                counts.update(counted(line))
+                counts.subtract(counted(known[index]))
+            else:
+                continue
+            news[index] = line
+        update = {"settled": tuple(news), "results": "\n".join(news.values()), "counts": Counts(**counts)}
+        return report.model_copy(update=update)
 
     def failed(self, chunk: Chunk) -> None:
         """Take in that the activity has failed: nobody knows what it has done.
@@ -144,7 +179,8 @@ class Round:
         self._defer(chunk.indexes, _Deferred("the activity PostBusinesses failed", FAILED.may_be_stored, None))
         self._ending = True
 
-    def _defer(self, indexes: Indexes, deferred: _Deferred) -> None:
+    def _defer(self, indexes: Iterable[int], deferred: _Deferred) -> None:
+        indexes = [index for index in indexes if index not in self._settled]
         self._doubts.difference_update(indexes)
         self._deferred |= dict.fromkeys(indexes, deferred)
 

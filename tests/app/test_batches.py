@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.business import NewBusiness, example
-from shared.delivery.batches import Batch
+from shared.delivery.batches import Batch, Tally
 from shared.delivery.bounds import BATCH_LIMIT, ID_LIMIT, bounded, size, stored
 from shared.delivery.chunks import Chunk, Counts, Deferral, Report
 from shared.delivery.outcomes import Cancelled, GaveUp, Rejected, may_be_stored
@@ -327,6 +327,30 @@ def test_an_activity_that_failed_leaves_its_records_in_doubt_and_ends_the_round_
 
 
 # Doubt
+
+
+def test_a_result_that_belongs_to_another_chunk_settles_its_records_once() -> None:
+    """The engine ran a turn twice, which made other chunks of the same records the second time."""
+    round_ = Round(batch(30, parallelism=20), START)
+    first, second = chunks_of(round_)
+    round_.returned(first, posted(range(5, 18)), START)
+    assert round_.status(START).tally.posted == 13
+    round_.returned(second, posted(second.indexes), START)
+    (left,) = chunks_of(round_)
+    assert left.indexes == (0, 1, 2, 3, 4)
+    round_.returned(left, deferred(0, 1, 2, 3, 4, 20), START)
+    assert round_.status(START).tally == Tally(total=30, posted=25, deferred=5)
+    assert [one.outcome for one in round_.following(START).outcomes] == ["deferred"] * 5 + ["posted"] * 25
+
+
+@pytest.mark.parametrize("yes_first", [True, False])
+def test_of_two_results_for_one_record_a_yes_counts(yes_first: bool) -> None:
+    round_ = Round(batch(3), START)
+    results = (posted([0]), rejected(0)) if yes_first else (rejected(0), posted([0]))
+    for result in results:
+        round_.take_in(result, START)
+    assert round_.following(START).outcomes[0].outcome == "posted"
+    assert round_.status(START).tally == Tally(total=3, posted=1, pending=2)
 
 
 def test_a_batch_started_again_under_another_id_uses_the_keys_of_the_first_and_doubts_every_record() -> None:
