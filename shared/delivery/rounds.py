@@ -194,7 +194,7 @@ class Round:
 
         While the API wants nothing, nobody is due. Who is due first waits a little for those who are due soon after.
         """
-        if self._ending:
+        if self._ending and not self._paused_until:
             return now
         due = {group.until for group in self._waiting(now)}
         if self._queue:

@@ -32,7 +32,9 @@ class Send:
         number: Of the record, which no other has.
         task: Of the activity that sent it.
         status: What the sender was answered; None if it was not, or is not yet.
+        not_before: The time until which it was told to wait.
         reached: Whether the API has seen it.
+        refused: Whether the API has looked at the record, and refused it.
         over: Whether the API has done with it.
     """
 
@@ -41,7 +43,9 @@ class Send:
     key: str
     task: Task | None
     status: int | None = None
+    not_before: float = 0.0
     reached: bool = False
+    refused: bool = False
     over: bool = False
 
 
@@ -62,7 +66,6 @@ class Api:
         sends: All posts, by the number of the record.
         copies: When each record was stored, by its number.
         bad: The numbers of records that it always refuses.
-        not_before: When a record was told to wait, and until when, by its number.
     """
 
     def __init__(self, chance: Chance, log: Callable[[str], None]) -> None:
@@ -74,7 +77,6 @@ class Api:
         self.remembers_refusals = chance.one_of((True, False), "the API's memory of refusals")
         self.sends: defaultdict[str, list[Send]] = defaultdict(list)
         self.copies: defaultdict[str, list[float]] = defaultdict(list)
-        self.not_before: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
         self.under_way = 0
         self._chance = chance
         self._quota = chance.one_of((0, 0, 0, 2, 20), "the API's quota")
@@ -83,7 +85,8 @@ class Api:
         self._down_until = 0.0
         self._down = "503"
         self._records: dict[str, dict[str, Any]] = {}
-        self._answers: dict[str, tuple[float, str, httpx.Response]] = {}
+        self._numbers: dict[str, str] = {}
+        self._answers: dict[str, tuple[float, httpx.Response]] = {}
         self._in_progress: set[str] = set()
         self.bad: set[str] = set()
         self.violations: list[str] = []
@@ -111,6 +114,8 @@ class Api:
             send.over = True
             raise httpx.ConnectError("refused")
         send.reached = True
+        if (other := self._numbers.setdefault(key, number)) != number:
+            self.violations.append(f"{key} was used for {other} and for {number}")
         # What was sent is worked on, also if who sent it does not wait for the answer any more.
         served = asyncio.create_task(self._serve(send, record))
         served.add_done_callback(lambda task: task.cancelled() or task.exception())
@@ -121,7 +126,7 @@ class Api:
             raise httpx.ReadTimeout("no data in time") from None
         send.status = response.status_code
         if "Retry-After" in response.headers:
-            self.not_before[number].append((self.now, self.now + int(response.headers["Retry-After"])))
+            send.not_before = self.now + int(response.headers["Retry-After"])
         return response
 
     def _state(self, number: str) -> str:
@@ -191,23 +196,26 @@ class Api:
     def _judge(self, send: Send, record: dict[str, Any], state: str) -> httpx.Response:
         """Store or refuse a record."""
         chance, number, key = self._chance, send.number, send.key
-        at, other, known = self._answers.get(key, (0.0, "", None))
+        at, known = self._answers.get(key, (0.0, None))
         if known is not None and self.keys == "forgotten" and self.now - at > DAY:
             known = None
-        if known is not None and other != number:
-            self.violations.append(f"{key} was used for {other} and for {number}")
         if known is not None and (known.is_success or self.remembers_refusals):
             return httpx.Response(known.status_code, headers={**_REPLAYED}, content=known.content)
         if self.natural and self.copies.get(number) and chance.happens("a conflict", 0.9, to=number, state=state):
-            return httpx.Response(409, headers={"Location": f"{COLLECTION}/{_id_of(number)}"})
+            return httpx.Response(409, headers={"Location": f"{COLLECTION}/{id_of(number)}"})
+        taken = self.natural and self._records and not self.copies.get(number)
+        if taken and chance.happens("another record is there", 0.02, to=number, state=state):
+            send.refused = True
+            return httpx.Response(409, headers={"Location": f"{COLLECTION}/{next(iter(self._records))}"})
         if number in self.bad or chance.happens("a refusal", 0.04, to=number, state=state):
+            send.refused = True
             response = httpx.Response(422, json={"title": "Refused", "status": 422})
         else:
             self.copies[number].append(self.now)
-            self._records[_id_of(number)] = stored = {**record, **_assigned(number)}
+            self._records[id_of(number)] = stored = {**record, **_assigned(number)}
             response = httpx.Response(201, json=stored)
         if self.keys != "unknown":
-            self._answers[key] = self.now, number, response
+            self._answers[key] = self.now, response
         if response.is_success and chance.happens("a failure after storing", 0.03, to=number, state=state):
             return httpx.Response(chance.one_of((500, 502, 504), "a status"))
         return response
@@ -232,6 +240,7 @@ def _assigned(number: str) -> Record:
     return assigned(int(re.sub(r"\D", "", number)))
 
 
-def _id_of(number: str) -> str:
+def id_of(number: str) -> str:
+    """By which the API knows a record."""
     (assigned_id,) = _assigned(number).values()
     return str(assigned_id)

@@ -78,6 +78,16 @@ FAULTS = {
         "list(self.found(outcomes))",
         "sorted(self.found(outcomes), key=lambda one: one.index * self.page * 71 % 101)",
     ),
+    "a pause forgotten when a round ends early": Fault(
+        "shared.delivery.rounds", "Round.next_at", " and not self._paused_until", ""
+    ),
+    "an activity that failed taken for one that sent nothing": Fault(
+        "shared.delivery.rounds", "Round.failed", "FAILED.may_be_stored", "False"
+    ),
+    "a look-up that compares nothing": Fault("shared.delivery.answers", "_is_same", "bool(same) and all(same)", "True"),
+    "a doubt without a reason": Fault("shared.delivery.outcomes", "doubted", "if before and", "if"),
+    "a delay that does not grow": Fault("shared.delivery.retries", "retry_delay", "2.0 ** min(attempt - 1, 32)", "1.0"),
+    "a time box that is not kept": Fault("shared.delivery.chunks", "post_records", " or clock() >= work.begin_by", ""),
 }
 """By name."""
 

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from devhost.orchestration import Command, Event, EventType
+from shared.delivery.chunks import TIME_BOX
 
-from .api import DAY, Send, Task
+from .api import DAY, Send, Task, id_of
 from .callers import Caller
 from .task_hub import START, Instance
 from .world import World
@@ -14,9 +15,9 @@ from .world import World
 DOUBTFUL = frozenset({None, 303, 409, 500, 502, 504})
 """Answers after which a record may be stored."""
 
-REFUSALS = frozenset({400, 422})
+REFUSALS = frozenset({409, 422})
 
-_LONGEST_ATTEMPT = 100.0
+_LONGEST_ATTEMPT, _MOST_ACTIVITIES = 100.0, 3_000
 
 
 class Ledger:
@@ -28,10 +29,11 @@ class Ledger:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._told: dict[Task, float] = {}  # when a history took in what an activity had returned
+        self._told: dict[Task | None, float] = {}  # when a history took in what an activity had returned
         self._begun: dict[Task, float] = {}  # when the operation began for which an activity was asked for
         self._first_turns: dict[tuple[str, datetime], float] = {}
         self._timers: Counter[str] = Counter()  # in a row, without an activity between them
+        self._activities: Counter[str] = Counter()
         world.hub.committed = self._committed
 
     def _committed(self, one: Instance, events: Sequence[Event], scheduled: Sequence[Command]) -> None:
@@ -46,12 +48,23 @@ class Ledger:
             self._timers[one.instance_id] = self._timers[one.instance_id] + 1 if command.kind == "timer" else 0
         if self._timers[one.instance_id] > 1:
             self._world.violated(f"{one.instance_id} sleeps again without having done anything")
+        self._activities[one.instance_id] += sum(command.kind == "activity" for command in scheduled)
+        if self._activities[one.instance_id] > _MOST_ACTIVITIES:
+            raise RuntimeError(f"{one.instance_id} never comes to rest")  # and goes no further
 
     def judge(self, callers: Sequence[Caller]) -> None:
         """Find out whether all that must hold does."""
         for worker in self._world.workers:
             if worker.idle and (places := worker.pacer._limits.under_way):
                 self._world.violated(f"{places} calls are under way for the pacer, and none for the API")
+        boxes: dict[Task, list[float]] = {}
+        for send in (send for sends in self._world.api.sends.values() for send in sends):
+            if send.task in self._world.hub.failed:
+                send.status = None  # for all that the history knows
+            if send.task and not self._twice(send.task):
+                boxes.setdefault(send.task, []).append(send.at)
+        if any(max(times) - min(times) > TIME_BOX + 0.1 for times in boxes.values()):
+            self._world.violated("an activity begins calls for longer than it may")
         for caller in callers:
             if caller.id in self._world.front.overrun:
                 continue  # the engine has no start that leaves alone what has ended
@@ -82,23 +95,22 @@ class Ledger:
     def _judge_record(self, caller: Caller, number: str) -> None:
         world, api = self._world, self._world.api
         sends = api.sends[number]
-        doubled = any(self._twice(send.task) for send in sends)
+        doubled = caller.restarted or any(self._twice(send.task) for send in sends)  # who knows nothing of each other
         copies = api.copies[number]
         if len(copies) > 1:
-            failed = world.hub.failed
-            doubted = any((s.status in DOUBTFUL or s.task in failed) and s.at < copies[1] for s in sends)
+            doubted = any(send.status in DOUBTFUL and send.at < copies[1] for send in sends)
             allowed = api.keys != "honoured" and (doubted or doubled or caller.terminated)
             if api.keys == "forgotten" and copies[1] - copies[0] < DAY:
                 allowed = False
             # One run was told of a refusal, another one of the same activity stored the record.
             allowed = allowed or (doubled and any(send.status in REFUSALS for send in sends))
-            if not allowed and not caller.restarted:  # then two operations send it, which know nothing of each other
+            if not allowed:
                 world.violated(f"{number} is stored {len(copies)} times")
         for send, others in ((send, sends[:position]) for position, send in enumerate(sends)):
             self._judge_send(caller, send, others)
 
     def _judge_send(self, caller: Caller, send: Send, before: Sequence[Send]) -> None:
-        world, api = self._world, self._world.api
+        world = self._world
         if self._twice(send.task) or caller.restarted:
             return
         begun_at = world.hub.begun_at[send.task] if send.task else send.at
@@ -108,25 +120,26 @@ class Ledger:
             world.violated(f"{send.number} is sent at {send.at - 1000:.1f}, after the deadline")
         for other in before:
             known = (other.status or 0) // 100 == 2 and not self._twice(other.task) and other.at > caller.knew_at
-            if (
-                known
-                and not caller.terminated
-                and other.task is not None
-                and begun_at > self._told.get(other.task, begun_at)
-            ):
+            if known and not caller.terminated and begun_at > self._told.get(other.task, begun_at):
                 world.violated(f"{send.number} is sent at {send.at - 1000:.1f} after a yes")
-        for begin, end in caller.quiet:
-            if begin < send.at < end and not (caller.terminated and begun_at < begin):
-                world.violated(f"{send.number} is sent at {send.at - 1000:.1f}, when nothing must be sent")
+        if any(begin < begun_at < end for begin, end in caller.quiet):
+            world.violated(f"{send.number} is sent at {send.at - 1000:.1f}, when nothing more is to be begun")
         doubtful = [one for one in before if one.status in DOUBTFUL and one.reached and one.at > caller.knew_at]
+        doubtful = [one for one in doubtful if one.status is None or not one.refused]
         if any(one.key != send.key and not self._twice(one.task) for one in doubtful):
             world.violated(f"{send.number} is sent under another key, though it may be stored")
         if caller.terminated:
             return  # what was under way then went on beside a retry
-        told = [until for at, until in api.not_before.get(send.number, ()) if caller.retried_at < at < send.at]
-        unknown = any(self._twice(other.task) or other.task in world.hub.failed for other in before)
-        if told and send.at < told[-1] and not unknown:
-            world.violated(f"{send.number} is sent at {send.at - 1000:.1f}, before {told[-1] - 1000:.1f}")
+        before = [other for other in before if other.at > caller.retried_at and other.status not in REFUSALS]
+        if not before or any(self._twice(other.task) for other in before):
+            return
+        not_before = max((other.not_before for other in before if other.status is not None), default=0.0)
+        if (last := before[-1]).task != send.task:
+            first, most = (float(world.settings[f"DELIVERY_{name}_DELAY"]) for name in ("FIRST", "MAX"))
+            idle = 1 if caller.batch and len(caller.items) > 1 else len({other.task for other in before})
+            not_before = max(not_before, last.at + 0.8 * min(first * 2.0 ** (idle - 1), most) - 1.0)
+        if send.at < not_before:
+            world.violated(f"{send.number} is sent at {send.at - 1000:.1f}, before {not_before - 1000:.1f}")
 
     def _judge_item(self, caller: Caller, index: int) -> None:
         world, item = self._world, caller.items[index]
@@ -140,5 +153,14 @@ class Ledger:
         if outcome == "posted":
             if not copies[item.numbers[-1]]:
                 world.violated(f"{item.numbers[-1]} is told posted, and is not there")
+            known_as = id_of(item.numbers[-1])
+            if item.told.get("id", known_as if "warning" in item.told else None) != known_as:
+                world.violated(f"{item.numbers[-1]} is told as {item.told.get('id')}")
         elif any(copies.values()) and not (item.told.get("may_be_stored") or caller.operation.get("may_be_stored")):
             world.violated(f"{item.numbers} is told {outcome}, and is there: {copies}")
+        refused = any(send.refused and send.at > caller.retried_at for send in sends)
+        if outcome == "rejected" and not refused and not item.told.get("may_be_stored"):
+            world.violated(f"{item.numbers} is told rejected, and was not")
+        doubtful = any(send.status in DOUBTFUL and send.reached and send.at > caller.knew_at for send in sends)
+        if item.told.get("may_be_stored") and not doubtful and not caller.terminated and not world.hub.failed:
+            world.violated(f"{item.numbers} is told {outcome} in doubt, for no reason")

@@ -5,10 +5,13 @@ import random
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 
+from .api import DAY
 from .callers import Caller, watch_list
 from .chance import Chance
 from .rules import Ledger
+from .task_hub import Instance
 from .world import ShuffledLoop, World
 
 
@@ -49,7 +52,7 @@ async def _lived(chance: Chance, log: Callable[[str], None]) -> World:
     loop.set_exception_handler(lambda _, context: world.violated(f"{context['message']}: {context.get('exception')!r}"))
     with world.installed():
         callers = [
-            Caller(world, f"r{n}") for n in range(4) if n == 0 or chance.happens("another caller", 0.6, to=f"r{n}")
+            Caller(world, f"r{n}") for n in range(10) if n == 0 or chance.happens("another caller", 0.6, to=f"r{n}")
         ]
         watching = loop.create_task(watch_list(world))
         async with asyncio.TaskGroup() as group:
@@ -58,9 +61,16 @@ async def _lived(chance: Chance, log: Callable[[str], None]) -> World:
         await asyncio.sleep(600.0)  # what is late comes to its end
         watching.cancel()
         ledger.judge(callers)
-        if chance.happens("a night ten days later", 0.1):
-            await asyncio.sleep(864_000.0)
-            await world.forget()
+        if chance.happens("two nights", 0.1):
+            hub = world.hub
+            hub.instances["held"] = Instance("held", "held", "", "{}", hub.now, hub.now, "Running")
+            for days in (0, 10):
+                await asyncio.sleep(days * DAY)
+                yesterday = hub.now - timedelta(days=1)
+                kept = {name for name, one in hub.instances.items() if not one.ended or one.created > yesterday}
+                await world.forget()
+                if gone := kept - hub.instances.keys():
+                    world.violated(f"forgotten too early: {gone}")
             if left := [name for name, one in world.hub.instances.items() if one.ended]:
                 world.violated(f"not forgotten: {left}")
     return world

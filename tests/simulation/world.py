@@ -113,10 +113,17 @@ class _ApiTransport(httpx.AsyncBaseTransport):
     def __init__(self, world: "World", worker: Worker) -> None:
         self._world = world
         self._worker = worker
+        self._paused_until = 0.0
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        api = self._world.api
+        if request.method == "POST" and api.now < self._paused_until:
+            self._world.violated(f"a post at {api.now - 1000:.1f}, though the process knows the limit")
         self._world.endanger(self._worker, "calls the API")
-        return await self._world.api.handle(request)
+        response = await api.handle(request)
+        if response.status_code == 429:
+            self._paused_until = api.now + int(response.headers["Retry-After"])
+        return response
 
 
 class World:
@@ -247,6 +254,7 @@ class World:
             stack.enter_context(patch.object(BusinessApi, "answers", Answers()))  # whatever those of the real API mean
             stack.enter_context(patch.object(uuid, "uuid4", lambda: next(ids)))
             stack.enter_context(patch("shared.functions.answers.durable_http_api", lambda _: api))
+            stack.enter_context(patch("shared.delivery.rounds._MOST_REPORTS", chance.one_of((3, 100), "reports")))
             for module in _MODULES_WITH_A_CLOCK:
                 stack.enter_context(patch(f"{module}.datetime", Now))
             for name, one in sdk_requests(front).items():
