@@ -158,7 +158,7 @@ class Ledger:
                 world.violated(f"{item.numbers[-1]} is told as {item.told.get('id')}")
         elif any(copies.values()) and not (item.told.get("may_be_stored") or caller.operation.get("may_be_stored")):
             world.violated(f"{item.numbers} is told {outcome}, and is there: {copies}")
-        refused = any(send.refused and send.at > caller.retried_at for send in sends)
+        refused = any(send.refused and (send.at > caller.retried_at or send.status is None) for send in sends)
         if outcome == "rejected" and not refused and not item.told.get("may_be_stored"):
             world.violated(f"{item.numbers} is told rejected, and was not")
         doubtful = any(send.status in DOUBTFUL and send.reached and send.at > caller.knew_at for send in sends)
