@@ -51,11 +51,8 @@ FAULTS = {
         "return _posted(response)",
         'return _posted(response) if error is None else Deferred(reason="unreadable")',
     ),
-    "a chunk's result applied twice": Fault(
-        "shared.delivery.rounds",
-        "Round.returned",
-        "self.take_in(report, now)",
-        "[self.take_in(report, now) for _ in '12']",
+    "a chunk's result counted twice": Fault(
+        "shared.delivery.rounds", "Round.take_in", "+= report.counts", "+= report.counts + report.counts"
     ),
     "a chunk's untouched rest dropped": Fault(
         "shared.delivery.rounds", "Round.returned", "self._queue.extendleft(reversed(untouched))", "pass"

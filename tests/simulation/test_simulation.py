@@ -48,7 +48,7 @@ def test_a_world_is_the_same_each_time() -> None:
 
 
 def test_a_failure_is_told_without_what_it_does_not_need() -> None:
-    with put_in(FAULTS["a chunk's result applied twice"]):
+    with put_in(FAULTS["a chunk's result counted twice"]):
         failed = next(one for one in map(run, range(MOST_SEEDS)) if one.violations)
         without = shrunk(failed)
         told = run(failed.seed, without)
