@@ -159,6 +159,14 @@ def test_nothing_goes_out_while_the_api_wants_nothing_and_then_at_once() -> None
     assert tuple(index for chunk in again for index in chunk.indexes) == first.indexes
 
 
+def test_a_round_that_ends_early_keeps_the_pause() -> None:
+    round_ = Round(batch(30, parallelism=20), START)
+    failed, paused = chunks_of(round_)
+    round_.failed(failed)
+    round_.returned(paused, Report(paused=600.0), START)
+    assert round_.next_at(START) == at(601)
+
+
 def test_a_pause_is_slept_through_though_some_of_the_records_were_due_before() -> None:
     current = tried(batch(2, first_delay=1), deferred(0), deferred(1, retry_after=20.0)).following(START, due=at(10))
     round_ = Round(current, at(10))

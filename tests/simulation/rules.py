@@ -116,7 +116,8 @@ class Ledger:
         begun_at = world.hub.begun_at[send.task] if send.task else send.at
         started = self._begun.get(send.task or ("", 0), begun_at)
         over = begun_at > started + float(world.settings["DELIVERY_DEADLINE"]) + 1.0
-        if over and not caller.suspended:  # what was asked for before begins with the resume
+        renewed = bool(before) and before[-1].key != send.key  # the other half of an attempt
+        if over and not renewed and not caller.suspended:  # what was asked for before begins with the resume
             world.violated(f"{send.number} is sent at {send.at - 1000:.1f}, after the deadline")
         for other in before:
             known = (other.status or 0) // 100 == 2 and not self._twice(other.task) and other.at > caller.knew_at
