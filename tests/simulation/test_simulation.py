@@ -22,6 +22,7 @@ def silent() -> Iterator[None]:
     logging.disable(before)
 
 
+@pytest.mark.timeout(300)
 def test_whatever_happens_the_rules_hold() -> None:
     worlds = run_many(time.time_ns() // 1000, None, 20.0)
     for seed, violation in worlds.failed.items():
