@@ -209,7 +209,8 @@ class Api:
             return httpx.Response(409, headers={"Location": f"{COLLECTION}/{next(iter(self._records))}"})
         if number in self.bad or chance.happens("a refusal", 0.04, to=number, state=state):
             send.refused = True
-            response = httpx.Response(422, json={"title": "Refused", "status": 422})
+            detail = chance.one_of(("", "", "no", '"' * 40_000, "\N{GREEK SMALL LETTER PSI}" * 9_000), "a refusal")
+            response = httpx.Response(422, json={"title": "Refused", "status": 422, "detail": detail})
         else:
             self.copies[number].append(self.now)
             self._records[id_of(number)] = stored = {**record, **_assigned(number)}

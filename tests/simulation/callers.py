@@ -57,7 +57,7 @@ class Caller:
         self._sent = [self._record(index) for index in range(size)]
         if not any(one.numbers for one in self.items):
             self._sent[0] = self._version(0)
-        self.id = ""
+        self.id, self._status = "", 0
         self.quiet: list[tuple[float, float]] = []
         self.retried_at = self.knew_at = 0.0
         self.restarted = self.terminated = self.suspended = self.erased = False
@@ -85,7 +85,8 @@ class Caller:
     async def run(self) -> None:
         """Do all of this."""
         await asyncio.sleep(self.chance.between(0.0, 30.0, "a beginning"))
-        await self._start()
+        if not await self._start():
+            return
         for retries in range(4):
             await self._until_end()
             again = retries < 3 and self.chance.happens("a retry", 0.6, to=self.name, state=self.operation["state"])
@@ -98,18 +99,24 @@ class Caller:
         batch, single = ("StartPostBatch", "businesses/batch?skip_invalid=true"), ("StartPostBusiness", "businesses")
         return batch if self.batch else single
 
-    async def _start(self) -> None:
-        body = self._sent if self.batch else self._sent[0]
+    async def _start(self) -> bool:
+        """Start the operation, or find it; tells whether it was taken: a large batch may not be."""
+        body, key = self._sent if self.batch else self._sent[0], {"Idempotency-Key": self.name}
         if self.chance.happens("the same start at once", 0.05, to=self.name):
             self.world.hub.spawn(self._again(*self._where, body))
-        while True:
-            answer = await self.call(*self._where, body, headers={"Idempotency-Key": self.name}, expected=(200, 202))
-            if answer is not None:
-                self.id = answer["id"]
-                return
+        while (answer := await self.call(*self._where, body, headers=key, expected=self._taken)) is None:
+            if self._status == 413:
+                return False
+        self.id = answer["id"]
+        return True
 
-    async def _again(self, name: str, url: str, body: Any, expected: tuple[int, ...] = (200, 202)) -> None:
-        await self.call(name, url, body, headers={"Idempotency-Key": self.name}, expected=expected)
+    @property
+    def _taken(self) -> tuple[int, ...]:
+        """How a start may be answered."""
+        return (200, 202, 413) if self.batch and self.world.settings["BATCH_MAX_BYTES"] else (200, 202)
+
+    async def _again(self, name: str, url: str, body: Any, expected: tuple[int, ...] = ()) -> None:
+        await self.call(name, url, body, headers={"Idempotency-Key": self.name}, expected=expected or self._taken)
 
     async def call(
         self,
@@ -122,13 +129,14 @@ class Caller:
     ) -> Any:
         """Call the app; returns the body, or None if there was no answer, or not the one that was wanted."""
         try:
-            status, told = await self.world.call(name, url, body, {"id": self.id}, headers)
+            self._status, told = await self.world.call(name, url, body, {"id": self.id}, headers)
         except WorkerDiedError:
+            self._status = 0
             await asyncio.sleep(self.chance.between(0.1, 5.0, "another try"))
             return None
-        if status not in expected:
-            self.world.violated(f"{name} of {self.name}: {status} {told}")
-        return told if status < 300 else None
+        if self._status not in expected:
+            self.world.violated(f"{name} of {self.name}: {self._status} {told}")
+        return told if self._status < 300 else None
 
     async def _until_end(self) -> None:
         began, pause = self.now, 0.5
@@ -271,7 +279,7 @@ class Caller:
     async def _ask_for_retry(self, url: str, body: Any) -> bool:
         """Ask for a retry; tells whether one has begun, whatever was answered."""
         at, before = self.now, self.world.hub.require(self.id)
-        await self.call("RetryOperation", url, body, expected=(202, 409, 503))
+        await self.call("RetryOperation", url, body, expected=(202, 409, 413, 503))
         if self.world.hub.instances.get(self.id) is before:
             return False
         self.quiet = [(begin, min(end, at)) for begin, end in self.quiet]
@@ -279,7 +287,7 @@ class Caller:
         return True
 
     async def _retry_too(self, url: str, body: Any) -> None:
-        await self.call("RetryOperation", url, body, expected=(202, 409, 503))
+        await self.call("RetryOperation", url, body, expected=(202, 409, 413, 503))
 
     def _knows_that_nothing_is_stored(self) -> bool:
         """Whether the API has none of what was not posted, or with a warning, and gets none of it any more."""

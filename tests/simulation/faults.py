@@ -75,8 +75,6 @@ FAULTS = {
         "list(self.found(outcomes))",
         "sorted(self.found(outcomes), key=lambda one: one.index * self.page * 71 % 101)",
     ),
-    "shared.delivery.rounds", "Round.next_at", " and not self._paused_until", ""
-    ),
     "an activity that failed taken for one that sent nothing": Fault(
         "shared.delivery.rounds", "Round.failed", "FAILED.may_be_stored", "False"
     ),

@@ -65,7 +65,12 @@ class Ledger:
                 boxes.setdefault(send.task, []).append(send.at)
         if any(max(times) - min(times) > TIME_BOX + 0.1 for times in boxes.values()):
             self._world.violated("an activity begins calls for longer than it may")
+        room = self._world.settings["BATCH_MAX_BYTES"]
+        if room and self._world.hub.largest > int(room):
+            self._world.violated(f"{self._world.hub.largest} bytes in a message, of {room}")
         for caller in callers:
+            if not caller.id:
+                continue  # it was not taken
             if caller.id in self._world.front.overrun:
                 continue  # the engine has no start that leaves alone what has ended
             self._judge_operation(caller)

@@ -136,6 +136,7 @@ class TaskHub:
         unwritten: Those that were begun by turns that were never written down.
         failed: Those that count as failed, whatever they have done.
         events: How many are part of histories.
+        largest: Characters of the largest input or result of a batch, as JSON in a JSON text.
         committed: Is called with an instance and the events that have just become part of its history.
     """
 
@@ -151,7 +152,7 @@ class TaskHub:
         self.begun_at: dict[tuple[str, int], float] = {}
         self.unwritten: set[tuple[str, int]] = set()
         self.failed: set[tuple[str, int]] = set()
-        self.events = 0
+        self.events = self.largest = 0
         self.committed: Callable[[Instance, Sequence[Event], Sequence[Command]], None] = lambda *_: None
         self._orchestrators = orchestrators
         self._activity = activity
@@ -407,6 +408,7 @@ class TaskHub:
         self.committed(one, turn.events, [])
         one.execution_id, one.status = uuid.uuid4().hex, "ContinuedAsNew"
         one.input, one.created = json.dumps(action.get("input")), self.now
+        self.largest = max(self.largest, len(one.input))
         one.history, one.actions, one.suspended = [], [], False
         self._send_start(one)
 
@@ -444,6 +446,7 @@ class TaskHub:
             self._log(f"{one.instance_id}: {command} runs")
             try:
                 result = await self._activity(command.name, command.input or "null")
+                self.largest = max(self.largest, len(json.dumps(result)), len(json.dumps(command.input)))
                 event = self._event(EventType.TASK_COMPLETED, TaskScheduledId=command.task_id, Result=result)
             except WorkerDiedError:
                 one.late += (self.now - began).total_seconds()

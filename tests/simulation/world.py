@@ -152,6 +152,7 @@ class World:
             "DELIVERY_MAX_DELAY": str(longest_delay),
             "DELIVERY_PARALLELISM": chance.one_of(("1", "12", "20", "40"), "the parallelism"),
             "OPERATIONS_RETENTION_DAYS": "1",
+            "BATCH_MAX_BYTES": chance.one_of(("", "", "", "20000", "60000"), "the room for a batch"),
         }
 
     def log(self, text: str) -> None:
