@@ -200,6 +200,7 @@ class Api:
         if known is not None and self.keys == "forgotten" and self.now - at > DAY:
             known = None
         if known is not None and (known.is_success or self.remembers_refusals):
+            send.refused = not known.is_success
             return httpx.Response(known.status_code, headers={**_REPLAYED}, content=known.content)
         if self.natural and self.copies.get(number) and chance.happens("a conflict", 0.9, to=number, state=state):
             return httpx.Response(409, headers={"Location": f"{COLLECTION}/{id_of(number)}"})
