@@ -142,7 +142,8 @@ class Ledger:
         not_before = max((other.not_before for other in before if other.status is not None), default=0.0)
         if (last := before[-1]).task != send.task:
             first, most = (float(world.settings[f"DELIVERY_{name}_DELAY"]) for name in ("FIRST", "MAX"))
-            idle = 1 if caller.batch and len(caller.items) > 1 else len({other.task for other in before})
+            tried = {other.task for other in before} - world.hub.failed  # a round that an activity fails is none
+            idle = 1 if caller.batch and len(caller.items) > 1 else max(1, len(tried))
             not_before = max(not_before, last.at + 0.8 * min(first * 2.0 ** (idle - 1), most) - 1.0)
         if send.at < not_before:
             world.violated(f"{send.number} is sent at {send.at - 1000:.1f}, before {not_before - 1000:.1f}")
