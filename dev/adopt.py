@@ -41,7 +41,7 @@ _CHECKS = {
         *("pytest", "-q", "tests/host", "tests/sandbox/test_sandbox_command.py"),
         "--ignore=tests/host/test_kills.py",
     ),
-    "simulation": ("pytest", "-q", "tests/simulation/test_simulation.py", "-k", "not fault"),
+    "simulation": ("tests.simulation", "--seeds", "200", "--first", "0"),
     "demo": ("dev.demo",),
     "type check": ("mypy",),
 }
