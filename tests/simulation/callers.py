@@ -156,7 +156,7 @@ class Caller:
                 await self._see_end()
                 return
             late = self.world.hub.require(self.id).late
-            if self.now - began > limit + 2 * pause + 200.0 + late and not self.suspended:
+            if self.now - max(began, self.retried_at) > limit + 2 * pause + 200.0 + late and not self.suspended:
                 self.world.violated(f"{self.name} does not end: {found}")
                 return
             await self._meddle(found["state"])
