@@ -22,9 +22,10 @@ def main() -> None:
         print(replay(arguments.replay, whole=arguments.whole))
         return
     worlds = run_many(arguments.first, arguments.seeds, None, told=True)
-    print(f"\nWhat happened, and in which states:\n{worlds.coverage}\n\n{worlds}")
+    print(f"\nWhat happened, and in which states:\n{worlds.coverage}\n")
     if worlds.never:
-        print("Never happened:", *worlds.never, sep="\n  ")
+        print("Never happened:", *worlds.never, sep="\n  ", end="\n\n")
+    print(worlds)
     for seed, violation in worlds.failed.items():
         print(f"\n{violation}\n\n    make simulate SEED={seed}")
     sys.exit(bool(worlds.failed or (worlds.never and worlds.seeds >= ENOUGH)))
