@@ -18,7 +18,16 @@ from datetime import timedelta
 from typing import Any, Protocol
 
 from devhost.clock import Clock, format_time, nap, parse_time
-from devhost.orchestration import COMPLETIONS, Command, EventType, OrchestrationError, Walk, unfinished_tasks
+from devhost.orchestration import (
+    COMPLETIONS,
+    CUSTOM_STATUS_LIMIT,
+    Command,
+    EventType,
+    OrchestrationError,
+    Walk,
+    unfinished_tasks,
+    utf_16_size,
+)
 from devhost.protocol import TypedData
 from devhost.settings import HostSettings
 from devhost.store import Activity, Instance, Store
@@ -30,8 +39,6 @@ logger = logging.getLogger(__name__)
 _CACHED_EXECUTIONS = 1000
 # Timers that fire in one transaction.
 _TIMERS_AT_ONCE = 1000
-# The bytes of UTF-16 that a custom status may have.
-_CUSTOM_STATUS_LIMIT = 16 * 1024
 
 
 class App(Protocol):
@@ -513,10 +520,10 @@ class Engine:
             if command.kind != "timer":
                 self._function("activity" if command.kind == "activity" else "orchestrator", command.name)
         status = state.get("customStatus")
-        if (size := _utf_16_size(status)) > _CUSTOM_STATUS_LIMIT:
+        if (size := utf_16_size(status)) > CUSTOM_STATUS_LIMIT:
             raise OrchestrationError(
                 f"Orchestrator function '{instance.name}' failed: The UTF-16 size of the JSON-serialized payload must "
-                f"not exceed {_CUSTOM_STATUS_LIMIT // 1024} KB. The current payload size is {size // 1024} KB."
+                f"not exceed {CUSTOM_STATUS_LIMIT // 1024} KB. The current payload size is {size // 1024} KB."
             )
         instance.waits = json.dumps(walk.waits)
         if status is not None or execution.events:  # what was set before `continue_as_new` stays for the first turn
@@ -730,12 +737,6 @@ def _link(parent: Instance, task_id: int) -> str:
     """How a sub-orchestration remembers the task that it is, as JSON."""
     link = {"instance_id": parent.instance_id, "execution_id": parent.execution_id, "task_id": task_id}
     return json.dumps(link)
-
-
-def _utf_16_size(value: Any) -> int:
-    """The bytes of a value's JSON as the real engine counts them."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return len(text.encode("utf-16-le", "surrogatepass"))
 
 
 def _parse_state(outcome: Outcome) -> dict[str, Any]:

@@ -6,6 +6,7 @@ the host walks through the same events and the same actions and numbers them ali
 is new work. A walk can be continued: feeding it the next turn's events costs nothing for the earlier ones.
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -84,6 +85,10 @@ _NOT_EMULATED = {
     ActionType.SCHEDULED_SIGNAL_ENTITY: "durable entities",
     ActionType.CALL_HTTP: "call_http",
 }
+
+
+CUSTOM_STATUS_LIMIT = 16 * 1024
+"""The bytes of UTF-16 that the JSON of a custom status may have."""
 
 
 class OrchestrationError(Exception):
@@ -234,7 +239,7 @@ class Walk:
         cancelled: list[int] = []
         for position, (old, new) in enumerate(zip(known, actions, strict=False)):
             if old != new:
-                if _without_cancellation(old) != _without_cancellation(new):
+                if without_cancellation(old) != without_cancellation(new):
                     return None
                 cancelled += self._cancelled_at(position, new)
         if cancelled and self._retried:
@@ -380,8 +385,15 @@ def _timers_in(action: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         yield from _timers_in(child)
 
 
-def _without_cancellation(action: Mapping[str, Any]) -> dict[str, Any]:
+def utf_16_size(value: Any) -> int:
+    """The bytes of a value's JSON as the real engine counts them."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return len(text.encode("utf-16-le", "surrogatepass"))
+
+
+def without_cancellation(action: Mapping[str, Any]) -> dict[str, Any]:
+    """An action without what may change later: whether a timer was cancelled."""
     stripped = {key: value for key, value in action.items() if key != "isCanceled"}
     if "compoundActions" in stripped:
-        stripped["compoundActions"] = [_without_cancellation(child) for child in stripped["compoundActions"]]
+        stripped["compoundActions"] = [without_cancellation(child) for child in stripped["compoundActions"]]
     return stripped

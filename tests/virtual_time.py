@@ -4,14 +4,15 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-_START = 1000.0
+BEGINNING = 1000.0
+"""The time of a loop when it begins, in seconds."""
 
 
 class _NothingToWaitFor:
     """Stands where a loop asks the system for events: lets virtual time pass instead."""
 
     def __init__(self) -> None:
-        self.now = _START
+        self.now = BEGINNING
 
     def select(self, timeout: float | None) -> list[object]:
         if timeout is None:

@@ -16,7 +16,17 @@ from .bounds import BATCH_LIMIT, size, stored
 from .chunks import Counts, Indexes, Revisions
 from .outcomes import Deferred, Rejected, may_be_stored
 from .records import accepted, as_sent, fingerprint_of
-from .results import LEAST, ItemInvalid, ItemOutcome, ItemPending, ItemPosted, read_line, write_json, write_line
+from .results import (
+    LEAST,
+    ItemInvalid,
+    ItemOutcome,
+    ItemPending,
+    ItemPosted,
+    counted,
+    read_line,
+    write_json,
+    write_line,
+)
 
 MAX_RECORDS = 10_000
 PAGE_SIZE = 100
@@ -268,11 +278,9 @@ class Batch(BaseModel):
         doubts: list[int] = []
         for index, outcome in enumerate(self.outcomes):
             mistaken_for_posted = getattr(outcome, "warning", None) and not_stored and index in corrections
-            if isinstance(outcome, ItemPosted) and not mistaken_for_posted:
-                counts.update(posted=1, warnings=outcome.warning is not None)
-                continue
-            if isinstance(outcome, ItemInvalid) and index not in corrections:
-                counts.update(invalid=1)
+            still_posted = isinstance(outcome, ItemPosted) and not mistaken_for_posted
+            if still_posted or (isinstance(outcome, ItemInvalid) and index not in corrections):
+                counts.update(counted(outcome))
                 continue
             if may_be_stored(outcome) and not not_stored:
                 doubts.append(index)

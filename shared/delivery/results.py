@@ -103,13 +103,8 @@ def read_line(line: str) -> ItemOutcome:
     return _OUTCOME.validate_python(value) if isinstance(value, dict) else ItemPosted(id=value)
 
 
-def counted(line: str) -> dict[str, int]:
-    """How the outcome of a line counts, by the names of `chunks.Counts`.
-
-    Raises:
-        ValueError: It is none.
-    """
-    outcome = read_line(line)
+def counted(outcome: ItemOutcome) -> dict[str, int]:
+    """How an outcome counts, by the names of `chunks.Counts`."""
     warned, doubted = getattr(outcome, "warning", None) is not None, getattr(outcome, "may_be_stored", False)
     return {outcome.outcome: 1, "warnings": int(warned), "may_be_stored": int(doubted)}
 

@@ -14,7 +14,7 @@ from .batches import MOST_GROUPS, Batch, BatchStatus, Tally, Waiting
 from .chunks import OTHER_REASONS, Chunk, Counts, Report
 from .judgement import FAILED
 from .outcomes import Cancelled, Deferred, GaveUp
-from .results import LEAST, counted, is_posted, write_lines
+from .results import LEAST, counted, is_posted, read_line, write_lines
 from .retries import EARLIEST, retry_delay
 
 _CHUNK_RECORDS, _CHUNK_SIZE = 500, 800_000
@@ -66,7 +66,8 @@ class Round:
         self._revisions = dict(batch.revisions)
         self._doubts = set(batch.doubts)
         self._counts = batch.counts
-        self._settled = {index for index, line in enumerate(batch.result_lines) if line}
+        results = batch.result_lines
+        self._settled = {index for index, line in enumerate(results) if line}
         self._reports: list[Report] = []
         self._size = 0
         self._ending = False
@@ -77,7 +78,7 @@ class Round:
             self._deferred |= dict.fromkeys(group.indexes, deferred)
         reached = max(now, batch.due_at or now)  # a timer may have fired a little too early
         due = [index for group in batch.waiting if group.until <= reached for index in group.indexes]
-        untried = [i for i, line in enumerate(batch.result_lines) if not line and i not in self._deferred]
+        untried = [i for i, line in enumerate(results) if not line and i not in self._deferred]
         self._queue = deque([*untried, *due])
         self._lanes = _lanes(batch.settings.parallelism)
         self._length = min(_CHUNK_RECORDS, max(_FEWEST, -(-len(self._queue) // len(self._lanes))))
@@ -160,13 +161,12 @@ class Round:
         counts: Counter[str] = Counter()
         for index, line in zip(report.settled, report.results.split("\n"), strict=True):
             if not known[index]:
-                counts.update(counted(line))
+                news[index] = line
             elif is_posted(line) and not is_posted(known[index]):
-                counts.update(counted(line))
-                counts.subtract(counted(known[index]))
-            else:
-                continue
-            news[index] = line
+                counts.subtract(counted(read_line(known[index])))
+                news[index] = line
+        for line in news.values():
+            counts.update(counted(read_line(line)))
         update = {"settled": tuple(news), "results": "\n".join(news.values()), "counts": Counts(**counts)}
         return report.model_copy(update=update)
 

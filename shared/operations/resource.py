@@ -215,7 +215,7 @@ class Operations:
         started = started.model_copy(update={"instance": operation_id, "mark": uuid.uuid4().hex})
         conflict = RequestError(409, "Conflict", "somebody else retries the operation at the same time")
         if mark_of(await self._get(operation_id)) != before:
-            raise conflict  # and has come to an end since `ended` was looked up, which tells too little by now
+            raise conflict  # theirs has begun since `ended` was looked up, which no longer tells all
         try:
             await self._client.start_new(_orchestrator(started), operation_id, stored(started))
         except Exception:  # the SDK raises nothing narrower where the instance runs

@@ -10,6 +10,7 @@ from azure.durable_functions.models import DurableOrchestrationContext
 from azure.durable_functions.orchestrator import Orchestrator
 
 import function_app
+from devhost.orchestration import CUSTOM_STATUS_LIMIT, utf_16_size
 from shared.business import assigned, example
 from shared.delivery.batches import Batch
 from shared.delivery.bounds import stored
@@ -17,7 +18,6 @@ from shared.delivery.outcomes import may_be_stored
 from shared.functions.batches import PostBusinessesOrchestrator
 from shared.settings import DeliverySettings
 from tests.sandboxed import business
-from tests.simulation.task_hub import CUSTOM_STATUS_LIMIT, utf_16_size
 
 INSTANCE = "0123456789abcdef"
 START = datetime(2026, 1, 1, tzinfo=UTC)

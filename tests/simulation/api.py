@@ -12,6 +12,7 @@ from typing import Any, Literal
 import httpx
 
 from shared.business import COLLECTION, NATURAL_KEY, Record, assigned
+from tests.virtual_time import BEGINNING
 
 from .chance import Chance
 
@@ -137,14 +138,17 @@ class Api:
         try:
             response = await self._answer(send, record)
         except LostError:
-            self._log(f"API: {send.number} under {send.key}, sent at {send.at - 1000:.3f}: no answer")
+            self._tell(send, "no answer")
             raise
         else:
-            self._log(f"API: {send.number} under {send.key}, sent at {send.at - 1000:.3f}: {response.status_code}")
+            self._tell(send, response.status_code)
             return response
         finally:
             self.under_way -= 1
             send.over = True
+
+    def _tell(self, send: Send, answer: int | str) -> None:
+        self._log(f"API: {send.number} under {send.key}, sent at {send.at - BEGINNING:.3f}: {answer}")
 
     async def _answer(self, send: Send, record: dict[str, Any]) -> httpx.Response:
         chance, number, key, state = self._chance, send.number, send.key, self._state(send.number)
@@ -201,7 +205,7 @@ class Api:
             known = None
         if known is not None and (known.is_success or self.remembers_refusals):
             send.refused = not known.is_success
-            return httpx.Response(known.status_code, headers={**_REPLAYED}, content=known.content)
+            return httpx.Response(known.status_code, headers=_REPLAYED, content=known.content)
         if self.natural and self.copies.get(number) and chance.happens("a conflict", 0.9, to=number, state=state):
             return httpx.Response(409, headers={"Location": f"{COLLECTION}/{id_of(number)}"})
         taken = self.natural and self._records and not self.copies.get(number)

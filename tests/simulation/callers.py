@@ -257,9 +257,8 @@ class Caller:
         for index, item in enumerate(self.items):
             if item.told.get("outcome") != "posted" and self.chance.happens("a correction", 0.3, to=self.name):
                 records[index] = self._version(index)
-        body: Any = "" if not records else records[0] if not self.batch else None
-        if body is None:
-            body = [{"index": index, "record": record} for index, record in records.items()]
+        several = [{"index": index, "record": record} for index, record in records.items()]
+        body: Any = "" if not records else several if self.batch else records[0]
         url = f"businesses/operations/{self.id}/retry"
         if self._knows_that_nothing_is_stored() and self.chance.happens("a caller knows", 0.5, to=self.name):
             url += "?not_stored=true"

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from hashlib import blake2b
 
-CALM = (0.0, 0.0, 0.0, 0.3, 1.0, 1.0, 3.0)
+WEATHER = (0.0, 0.0, 0.0, 0.3, 1.0, 1.0, 3.0)
 """How much more often than usual something happens in a world: most faults never meet most others, so that few remain
 to be read where one is found."""
 
@@ -13,7 +13,7 @@ class Chance:
     """Answers questions about what happens, each by its name and number, whatever else is asked.
 
     So leaving out one thing that happened does not change the others by itself, and what is not needed for a failure
-    can be found by trying (`shrinking`).
+    can be found by trying (`simulation.shrunk`).
 
     Args:
         seed: Of the world.
@@ -43,7 +43,7 @@ class Chance:
         """
         weather = self._weather.get(what)
         if weather is None:
-            weather = self._weather[what] = self.one_of(CALM, f"weather {what}")
+            weather = self._weather[what] = self.one_of(WEATHER, f"weather {what}")
         if weather == 0.0:
             return False
         name = f"{what} {to}"

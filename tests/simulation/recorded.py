@@ -23,7 +23,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-from tests.virtual_time import VirtualTimeLoop
+from tests.virtual_time import BEGINNING, VirtualTimeLoop
 
 from .chance import Calm
 from .front import BASE, Front
@@ -74,7 +74,7 @@ def _played(record: Any, functions: Mapping[str, Callable[..., Any]], name: str,
     record.time = SimpleNamespace(
         sleep=lambda seconds: loop.run_until_complete(asyncio.sleep(seconds)),
         monotonic=loop.time,
-        gmtime=lambda: time.gmtime(START.timestamp() + loop.time() - 1000.0),
+        gmtime=lambda: time.gmtime(START.timestamp() + loop.time() - BEGINNING),
         strftime=time.strftime,
     )
     record.SCENARIOS[name](play)

@@ -6,10 +6,11 @@ from datetime import datetime
 
 from devhost.orchestration import Command, Event, EventType
 from shared.delivery.chunks import TIME_BOX
+from tests.virtual_time import BEGINNING
 
 from .api import DAY, Send, Task, id_of
 from .callers import Caller
-from .task_hub import START, Instance
+from .task_hub import Instance
 from .world import World
 
 DOUBTFUL = frozenset({None, 303, 409, 500, 502, 504})
@@ -38,7 +39,7 @@ class Ledger:
 
     def _committed(self, one: Instance, events: Sequence[Event], scheduled: Sequence[Command]) -> None:
         """See what becomes part of a history."""
-        now = (self._world.hub.now - START).total_seconds() + 1000.0
+        now = self._world.api.now
         for event in events:
             if event["EventType"] == EventType.TASK_COMPLETED:
                 self._told.setdefault((one.execution_id, event["TaskScheduledId"]), now)
@@ -123,17 +124,17 @@ class Ledger:
         over = begun_at > started + float(world.settings["DELIVERY_DEADLINE"]) + 1.0
         renewed = bool(before) and before[-1].key != send.key  # the other half of an attempt
         if over and not renewed and not caller.suspended:  # what was asked for before begins with the resume
-            world.violated(f"{send.number} is sent at {send.at - 1000:.1f}, after the deadline")
+            self._sent_wrongly(send, "after the deadline")
         for other in before:
             known = (other.status or 0) // 100 == 2 and not self._twice(other.task) and other.at > caller.knew_at
             if known and not caller.terminated and begun_at > self._told.get(other.task, begun_at):
-                world.violated(f"{send.number} is sent at {send.at - 1000:.1f} after a yes")
+                self._sent_wrongly(send, "after a yes")
         if any(begin < begun_at < end for begin, end in caller.quiet):
-            world.violated(f"{send.number} is sent at {send.at - 1000:.1f}, when nothing more is to be begun")
+            self._sent_wrongly(send, "when nothing more is to be begun")
         doubtful = [one for one in before if one.status in DOUBTFUL and one.reached and one.at > caller.knew_at]
         doubtful = [one for one in doubtful if one.status is None or not one.refused]
         if any(one.key != send.key and not self._twice(one.task) for one in doubtful):
-            world.violated(f"{send.number} is sent under another key, though it may be stored")
+            self._sent_wrongly(send, "under another key, though it may be stored")
         if caller.terminated:
             return  # what was under way then went on beside a retry
         before = [other for other in before if other.at > caller.retried_at and other.status not in REFUSALS]
@@ -146,7 +147,10 @@ class Ledger:
             idle = 1 if caller.batch and len(caller.items) > 1 else max(1, len(tried))
             not_before = max(not_before, last.at + 0.8 * min(first * 2.0 ** (idle - 1), most) - 1.0)
         if send.at < not_before:
-            world.violated(f"{send.number} is sent at {send.at - 1000:.1f}, before {not_before - 1000:.1f}")
+            self._sent_wrongly(send, f"before {not_before - BEGINNING:.1f}")
+
+    def _sent_wrongly(self, send: Send, why: str) -> None:
+        self._world.violated(f"{send.number} is sent at {send.at - BEGINNING:.1f}, {why}")
 
     def _judge_item(self, caller: Caller, index: int) -> None:
         world, item = self._world, caller.items[index]

@@ -71,21 +71,26 @@ async def _lived(chance: Chance, log: Callable[[str], None]) -> World:
                 await world.forget()
                 if gone := kept - hub.instances.keys():
                     world.violated(f"forgotten too early: {gone}")
-            if left := [name for name, one in world.hub.instances.items() if one.ended]:
+            if left := [name for name, one in hub.instances.items() if one.ended]:
                 world.violated(f"not forgotten: {left}")
     return world
 
 
 def shrunk(failed: Run, most: int = 300) -> frozenset[str]:
-    """Leave out of a world what is not needed for it to fail: first halves, then smaller parts."""
+    """Leave out of a world what is not needed for it to fail: first halves, then smaller parts.
+
+    Args:
+        failed: The world as it was.
+        most: How often it is run again, but for the parts of the last size.
+    """
     without: frozenset[str] = frozenset()
-    rest, size = list(dict.fromkeys(failed.chance.happened)), 0
-    size = max(1, len(rest) // 2)
-    while most and rest:
+    rest = list(dict.fromkeys(failed.chance.happened))
+    size, tries = max(1, len(rest) // 2), 0
+    while tries < most and rest:
         parts = [rest[at : at + size] for at in range(0, len(rest), size)]
         random.Random(failed.seed).shuffle(parts)
         for part in parts:
-            most -= 1
+            tries += 1
             tried = run(failed.seed, without | frozenset(part))
             if any(_kind(one) == _kind(failed.violations[0]) for one in tried.violations):
                 without |= frozenset(part)

@@ -9,7 +9,7 @@ from typing import Any
 from azure.durable_functions import DurableOrchestrationClient
 
 from devhost.clock import format_time
-from devhost.orchestration import EventType
+from devhost.orchestration import CUSTOM_STATUS_LIMIT, EventType, utf_16_size
 from shared.operations.durable_http import DurableHttpApi, DurableHttpClient
 from shared.operations.resource import Operations
 from shared.operations.status import CHUNK, DELIVERY
@@ -17,7 +17,7 @@ from shared.rest import ClientOptions
 
 from .chance import Calm, Chance
 from .front import BASE, BINDING, Answer, Front, FrontTransport, sdk_requests
-from .task_hub import CUSTOM_STATUS_LIMIT, START, Instance, TaskHub, utf_16_size
+from .task_hub import START, Instance, TaskHub
 from .world import ORCHESTRATORS
 
 _YEARS = 1e9

@@ -16,15 +16,24 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from devhost.clock import format_time, parse_time
-from devhost.orchestration import COMPLETIONS, SCHEDULING, Command, Event, EventType, OrchestrationError, Walk
+from devhost.orchestration import (
+    COMPLETIONS,
+    CUSTOM_STATUS_LIMIT,
+    SCHEDULING,
+    Command,
+    Event,
+    EventType,
+    OrchestrationError,
+    Walk,
+    utf_16_size,
+    without_cancellation,
+)
+from tests.virtual_time import BEGINNING
 
 from .api import RUN
 from .chance import Chance
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-CUSTOM_STATUS_LIMIT = 16 * 1024
-"""Bytes of UTF-16 that the JSON of a custom status may have."""
-
 HIDDEN = 300.0
 """Seconds for which the messages of a worker that died are hidden from the others, at most."""
 
@@ -75,7 +84,7 @@ class Instance:
         input: JSON text, as the start brought it.
         actions: What the orchestrator had asked for when the history was last written.
         late: Seconds by which chance has held the instance up since its start.
-        starts: How often it has begun, but for `continue_as_new`.
+        started: When it was started last; a round that continues as new is no start.
     """
 
     instance_id: str
@@ -163,7 +172,7 @@ class TaskHub:
     @property
     def now(self) -> datetime:
         """The time, in UTC."""
-        return START + timedelta(seconds=asyncio.get_running_loop().time() - 1000.0)
+        return START + timedelta(seconds=asyncio.get_running_loop().time() - BEGINNING)
 
     # What clients ask for
 
@@ -284,9 +293,8 @@ class TaskHub:
     def _take(self, one: Instance) -> _Turn | None:
         """Take from the inbox what the orchestration can make use of now, in the order in which it came."""
         one.inbox = [message for message in one.inbox if message.execution_id in (None, one.execution_id)]
-        if one.history:
-            duplicates = [m for m in one.inbox if m.event["EventType"] == EventType.EXECUTION_STARTED]
-            one.inbox = [message for message in one.inbox if message not in duplicates]
+        if one.history:  # it has begun: that it is told so twice is of no interest
+            one.inbox = [message for message in one.inbox if not _is_start(message.event)]
         known = {event["EventId"] for event in one.history if event["EventType"] in SCHEDULING}
         suspended, taken = one.suspended, list[Message]()
         for message in one.inbox:
@@ -312,18 +320,17 @@ class TaskHub:
             return
         for command in turn.scheduled:
             self._begin(one, command)
-        if self._chance.happens("a worker dies before a turn is written", 0.01, to=one.instance_id, state=one.phase):
+        dies = self._chance.happens("a worker dies before a turn is written", 0.01, to=one.instance_id, state=one.phase)
+        if dies or self.instances.get(one.instance_id) is not one:  # or another start has taken its place
             self.unwritten |= {(one.execution_id, command.task_id) for command in turn.scheduled}
-            await self._held_up(one, "a dead worker", HIDDEN)
+            if dies:
+                await self._held_up(one, "a dead worker", HIDDEN)
             return
-        if self.instances.get(one.instance_id) is not one:
-            self.unwritten |= {(one.execution_id, command.task_id) for command in turn.scheduled}
-            return  # another start has taken its place
         again = self._chance.happens(
             "a worker dies after a turn was written", 0.01, to=one.instance_id, state=one.phase
         )
-        left = turn.taken if again else []
-        one.inbox = [message for message in one.inbox if message not in turn.taken or message in left]
+        if not again:
+            one.inbox = [message for message in one.inbox if message not in turn.taken]
         one.suspended, one.updated = turn.suspended, self.now
         finish()
         self.events += len(turn.events) + len(turn.scheduled)
@@ -348,7 +355,7 @@ class TaskHub:
             return lambda: self._end(one, turn, "Failed", text)
         error = turn.state.get("error")
         if walk.open or not (turn.state["isDone"] or error) or (turn.suspended and not _is_through(walk)):
-            return lambda: self._write(one, turn, turn.state["actions"][0] if turn.state["actions"] else [])
+            return lambda: self._write(one, turn, _actions(turn))
         if error:
             return lambda: self._end(one, turn, "Failed", f"Orchestrator function '{one.name}' failed: {error}")
         if (action := walk.continue_as_new) is not None:
@@ -380,8 +387,9 @@ class TaskHub:
                 f"Orchestrator function '{one.name}' failed: The UTF-16 size of the JSON-serialized payload must not "
                 f"exceed {CUSTOM_STATUS_LIMIT // 1024} KB. The current payload size is {size // 1024} KB."
             )
-        actions = turn.state["actions"][0] if turn.state["actions"] else []
-        if _told(actions[: len(one.actions)]) != _told(one.actions):
+        actions = _actions(turn)
+        before = actions[: len(one.actions)]
+        if list(map(without_cancellation, before)) != list(map(without_cancellation, one.actions)):
             raise OrchestrationError("Non-Deterministic workflow detected: the replay has asked for something else")
         walk = Walk(actions)
         for event in _heard((*one.history, *turn.events)):
@@ -480,14 +488,12 @@ class TaskHub:
         return {"EventType": EventType, "EventId": EventId, "Timestamp": format_time(self.now), **fields}
 
 
+def _is_start(event: Event) -> bool:
+    return bool(event["EventType"] == EventType.EXECUTION_STARTED)
+
+
 def _name(event: Event) -> str:
     return EventType(event["EventType"]).name
-
-
-def utf_16_size(value: Any) -> int:
-    """Bytes that the JSON of a value has in UTF-16."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return len(text.encode("utf-16-le", "surrogatepass"))
 
 
 def _heard(events: Iterable[Event]) -> Iterator[Event]:
@@ -511,13 +517,6 @@ def _is_through(walk: Walk) -> bool:
     return walk._reached == len(walk._actions) and (walk._head is None or walk._head.done)
 
 
-def _told(actions: Sequence[Mapping[str, Any]]) -> list[Any]:
-    """Actions without what may change later: whether a timer was cancelled."""
-    return [
-        {
-            name: _told(value) if name == "compoundActions" else value
-            for name, value in one.items()
-            if name != "isCanceled"
-        }
-        for one in actions
-    ]
+def _actions(turn: _Turn) -> list[Mapping[str, Any]]:
+    """All that the orchestrator has asked for so far."""
+    return turn.state["actions"][0] if turn.state["actions"] else []

@@ -9,9 +9,10 @@ from typing import Any
 import azure.durable_functions as df
 import pytest
 
+from devhost.orchestration import CUSTOM_STATUS_LIMIT
 from tests.simulation.chance import Calm
 from tests.simulation.front import BASE, Answer, Front
-from tests.simulation.task_hub import CUSTOM_STATUS_LIMIT, TaskHub
+from tests.simulation.task_hub import TaskHub
 from tests.virtual_time import run_virtually
 
 type Ask = Callable[..., Coroutine[Any, Any, Answer]]

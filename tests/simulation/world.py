@@ -22,11 +22,11 @@ from shared.business import Answers, BusinessApi
 from shared.operations.durable_http import DurableHttpApi
 from shared.pacing import Pacer
 from shared.rest import ClientOptions
-from tests.virtual_time import VirtualTimeLoop
+from tests.virtual_time import BEGINNING, VirtualTimeLoop
 
-from .api import RUN, Api
+from .api import Api
 from .chance import Chance
-from .front import BASE, BINDING, Answer, Front, FrontTransport, sdk_requests
+from .front import BASE, BINDING, Front, FrontTransport, sdk_requests
 from .task_hub import TaskHub, WorkerDiedError
 
 WORKERS = 2
@@ -118,7 +118,7 @@ class _ApiTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         api = self._world.api
         if request.method == "POST" and api.now < self._paused_until:
-            self._world.violated(f"a post at {api.now - 1000:.1f}, though the process knows the limit")
+            self._world.violated(f"a post at {api.now - BEGINNING:.1f}, though the process knows the limit")
         self._world.endanger(self._worker, "calls the API")
         response = await api.handle(request)
         if response.status_code == 429:
@@ -157,7 +157,7 @@ class World:
 
     def log(self, text: str) -> None:
         """Write down what happens."""
-        self._log(f"{asyncio.get_running_loop().time() - 1000.0:12.3f} {text}")
+        self._log(f"{self.api.now - BEGINNING:12.3f} {text}")
 
     def violated(self, rule: str) -> None:
         """Write down that something does not hold that must."""
@@ -224,8 +224,7 @@ class World:
             raise WorkerDiedError
         self.log(f"{name} {url}: {response.status_code}")
         text = response.get_body().decode()
-        parsed = json.loads(text) if text and "ndjson" not in response.mimetype else text
-        return response.status_code, parsed
+        return response.status_code, json.loads(text) if text else text
 
     async def forget(self) -> None:
         """Run the retention of the night."""
@@ -261,6 +260,3 @@ class World:
             for name, one in sdk_requests(front).items():
                 stack.enter_context(patch(f"{_SDK}.{name}", one))
             yield
-
-
-__all__ = ["RUN", "Answer", "ShuffledLoop", "World"]
