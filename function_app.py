@@ -23,6 +23,7 @@ from shared.delivery.bounds import stored
 from shared.delivery.records import Delivery, after_attempt
 from shared.functions.answers import json_response, problems_answered, started, validated
 from shared.functions.batches import batches
+from shared.functions.bulk import bulk
 from shared.functions.maintenance import maintenance
 from shared.functions.operations import operations
 from shared.functions.orchestrations import attempted, cancelled_before, cancelled_during, report, show
@@ -45,7 +46,8 @@ async def StartPostBusiness(req: func.HttpRequest, client: df.DurableOrchestrati
     business = requests.read_business(req.headers, req.get_body())
     if validate_only:
         return validated(req, [business])
-    return await started(req, client, Delivery.of(business, DeliverySettings.from_environment()))
+    delivery = Delivery.of(business, DeliverySettings.from_environment())
+    return await started(req, client, delivery, "businesses")
 
 
 @app.orchestration_trigger("context")
@@ -101,4 +103,5 @@ async def GetBusiness(req: func.HttpRequest) -> func.HttpResponse:
 
 app.register_functions(batches)
 app.register_functions(operations)
+app.register_functions(bulk)
 app.register_functions(maintenance)

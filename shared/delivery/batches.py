@@ -77,6 +77,7 @@ class BatchProgress(BaseModel):
     Attributes:
         round: Number of the round under way or last finished, from 1.
         rate: Records settled per second since the start.
+        started_at: UTC; when the first round began, or after a retry, the first one since. None before that.
         next_round_at: UTC; None unless the batch waits for its next round.
         expected_end_at: UTC, when each record will have been tried if all goes on as in this round; None if nothing is
             under way, or nobody can tell yet.
@@ -90,6 +91,7 @@ class BatchProgress(BaseModel):
     tally: Tally
     round: int
     rate: float
+    started_at: datetime | None = None
     next_round_at: datetime | None = None
     expected_end_at: datetime | None = None
     warnings: int = 0

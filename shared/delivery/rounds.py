@@ -296,6 +296,7 @@ class Round:
             tally=Tally(total=total, deferred=deferred, pending=pending, **ended),
             round=self._batch.round,
             rate=round((counts.settled - self._batch.settled_before) / seconds, 1) if seconds > 0 else 0.0,
+            started_at=self._batch.started_at,
             next_round_at=next_round_at,
             expected_end_at=self._expected_end(now, pending) if next_round_at is None else None,
             warnings=counts.warnings,

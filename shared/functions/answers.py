@@ -14,6 +14,7 @@ from shared.delivery.batches import Batch
 from shared.delivery.records import Delivery
 from shared.delivery.results import ItemInvalid
 from shared.operations import requests
+from shared.operations.bulk import Bulk
 from shared.operations.durable_http import DurableHttpClient, durable_http_api
 from shared.operations.links import Links
 from shared.operations.model import Operation, Skipped, Validation
@@ -51,22 +52,30 @@ def durable_client(client: df.DurableOrchestrationClient) -> DurableHttpClient:
 async def started(
     req: func.HttpRequest,
     client: df.DurableOrchestrationClient,
-    delivery: Delivery | Batch,
+    wanted: Delivery | Batch | Bulk,
+    route: str,
 ) -> func.HttpResponse:
-    """Start an operation, or find it; with `Prefer: wait=N`, answer with its end if that comes in time."""
+    """Start an operation, or find it; with `Prefer: wait=N`, answer with its end if that comes in time.
+
+    Args:
+        req: The request.
+        client: Of the task hub.
+        wanted: What the operation is to do.
+        route: The template of the route that took the request.
+    """
     operation_id = requests.read_operation_id(req.headers.get("Idempotency-Key"))
     preferred_wait = requests.read_preferred_wait(req.headers.get("Prefer"))
-    links = Links.of(req.url, "businesses" if isinstance(delivery, Delivery) else "businesses/batch")
+    links = Links.of(req.url, route)
     operations = Operations(durable_client(client))
-    operation = await operations.start(operation_id, delivery)
+    operation = await operations.start(operation_id, wanted)
     status, applied = 202, None
     if preferred_wait:
         operation = await operations.get(operation.id, wait=preferred_wait)
         applied = f"wait={preferred_wait:g}"
         if operation.finished:
             status = 201 if operation.state == "posted" else 200
-    if isinstance(delivery, Batch):
-        operation.skipped, operation.skipped_total = _skipped(delivery.skipped)
+    if isinstance(wanted, Batch):
+        operation.skipped, operation.skipped_total = _skipped(wanted.skipped)
     return operation_response(operation, links, status, located=True, Preference_Applied=applied)
 
 

@@ -36,7 +36,8 @@ async def StartPostBatch(req: func.HttpRequest, client: df.DurableOrchestrationC
     records = requests.read_batch(req.headers, req.get_body(), skip_invalid=skip_invalid)
     if validate_only:
         return validated(req, list(records))
-    return await started(req, client, Batch.of(records, DeliverySettings.from_environment()))
+    batch = Batch.of(records, DeliverySettings.from_environment())
+    return await started(req, client, batch, "businesses/batch")
 
 
 @batches.orchestration_trigger("context")

@@ -13,6 +13,7 @@ from shared.operations.retention import REQUEST_LIMIT, cutoff, purge_before
 from shared.settings import OperationsSettings, SettingsError
 
 from .answers import durable_client, problems_answered
+from .audit import audit
 
 _log = logging.getLogger("post_business")
 
@@ -54,5 +55,7 @@ async def PurgeOperations(timer: func.TimerRequest, client: df.DurableOrchestrat
 @problems_answered
 async def EraseOperation(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
     """Forget a finished operation at once, with its record and all that belongs to it."""
-    await Operations(durable_client(client)).erase(req.route_params["id"])
+    operation_id = req.route_params["id"]
+    await Operations(durable_client(client)).erase(operation_id)
+    audit(req, f"erasure of {operation_id}")
     return func.HttpResponse(status_code=204)

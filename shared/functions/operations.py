@@ -15,6 +15,7 @@ from shared.operations.resource import Operations
 from shared.settings import DeliverySettings
 
 from .answers import durable_client, json_response, linked, operation_response, problems_answered
+from .audit import audit
 
 operations = df.Blueprint()
 
@@ -51,6 +52,7 @@ async def GetOperation(req: func.HttpRequest, client: df.DurableOrchestrationCli
 async def CancelOperation(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
     """Ask that nothing more be sent."""
     operation = await Operations(durable_client(client)).cancel(req.route_params["id"])
+    audit(req, f"cancel of {operation.id}")
     links = Links.of(req.url, "businesses/operations/{id}/cancel")
     return operation_response(operation, links, 202, located=True)
 
@@ -65,6 +67,8 @@ async def RetryOperation(req: func.HttpRequest, client: df.DurableOrchestrationC
     settings = DeliverySettings.from_environment()
     operations = Operations(durable_client(client))
     retried = await operations.retry(req.route_params["id"], corrections, settings, not_stored=not_stored)
+    with_what = " with corrections" if corrections.body else ""
+    audit(req, f"retry of {retried.id}{with_what}{', since nothing of it is stored' if not_stored else ''}")
     return operation_response(retried, Links.of(req.url, "businesses/operations/{id}/retry"), 202, located=True)
 
 

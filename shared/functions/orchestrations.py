@@ -14,9 +14,13 @@ from shared.delivery.chunks import Counts
 from shared.delivery.judgement import FAILED
 from shared.delivery.outcomes import AttemptOutcome, Deferred, Outcome, Posted
 from shared.delivery.records import Progress
+from shared.operations.model import BulkStatus
 from shared.telemetry import count_outcomes
 
 _log = logging.getLogger("post_business")
+
+type Reported = Progress | BatchProgress | BulkStatus
+"""What an orchestrator shows of how far it is."""
 
 
 def attempted(posting: Any) -> Generator[Any, Any, AttemptOutcome]:
@@ -28,7 +32,7 @@ def attempted(posting: Any) -> Generator[Any, Any, AttemptOutcome]:
 
 
 def cancelled_during(
-    context: df.DurableOrchestrationContext, task: Any, cancel: Any, progress: Progress
+    context: df.DurableOrchestrationContext, task: Any, cancel: Any, progress: Progress | BulkStatus
 ) -> Generator[Any, Any, bool]:
     """Wait for a task, or until somebody cancels; tells whether somebody did, and shows it at once to who asked."""
     if (yield context.task_any([task, cancel])) is not cancel:
@@ -37,7 +41,7 @@ def cancelled_during(
     return True
 
 
-def see_cancel(context: df.DurableOrchestrationContext, progress: Progress | BatchProgress) -> None:
+def see_cancel(context: df.DurableOrchestrationContext, progress: Reported) -> None:
     """Show at once to who cancels that this has been seen."""
     show(context, stored(progress.model_copy(update={"cancelling": True})))
     if not context.is_replaying:
@@ -54,7 +58,7 @@ def cancelled_before(context: df.DurableOrchestrationContext, due: datetime, can
     return True
 
 
-def report(context: df.DurableOrchestrationContext, progress: Progress | BatchProgress) -> None:
+def report(context: df.DurableOrchestrationContext, progress: Reported) -> None:
     """Show where an operation is to those who look it up, log it and count it: once, not at every replay."""
     show(context, stored(progress))
     if not context.is_replaying:

@@ -5,10 +5,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple, Self, get_args
+from typing import Annotated, NamedTuple, Self, get_args
 from urllib.parse import quote, urlencode
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, PlainSerializer, TypeAdapter, ValidationError
 
 from .durable_http import BEGINNING
 from .model import Operation, State
@@ -18,6 +18,9 @@ from .requests import read_flag, read_parameter
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
 """How many operations a page has unless the caller says so, and at most."""
+
+LONGEST_REASON = 200
+"""Characters of the reason that is looked for, at most."""
 
 RECENT = timedelta(days=1)
 """How long before its end the span begins that is listed, unless the caller says so."""
@@ -54,15 +57,17 @@ class ListQuery:
         states: Only those in one of these; None for all.
         warning: Only those of which the API took a record with an answer that could not be read.
         may_be_stored: Only those with records that were not posted, and that the API may have all the same.
+        reason: Only those in whose reason this stands, in upper or lower case (`Operation.reason`).
         limit: How many a page has at most.
         after: Only those that stand behind this place in the list; None for the first page.
     """
 
     since: datetime
     until: datetime | None = None
-    states: frozenset[State] | None = None
+    states: Annotated[frozenset[State], PlainSerializer(sorted)] | None = None  # in the same order in each process
     warning: bool = False
     may_be_stored: bool = False
+    reason: str = ""
     limit: int = DEFAULT_LIMIT
     after: Place | None = None
 
@@ -85,6 +90,7 @@ class ListQuery:
             states=_read_states(parameters),
             warning=read_flag(parameters, "warning"),
             may_be_stored=read_flag(parameters, "may_be_stored"),
+            reason=_read_reason(parameters),
             limit=_read_limit(parameters),
             after=_read_cursor(parameters),
         )
@@ -103,21 +109,27 @@ class ListQuery:
             (self.states is None or operation.state in self.states)
             and (operation.warned or not self.warning)
             and (operation.may_be_stored or not self.may_be_stored)
+            and self.reason.casefold() in operation.reason.casefold()
             and (self.after is None or place_of(operation) < self.after)
         )
 
     def link(self, path: str, place: Place) -> str:
         """The path and query of the next page: the same, but behind a place, and without a key for the app."""
+        following = urlencode({"limit": self.limit, "cursor": _write_cursor(place)})
+        return f"{path}?{self.filter}&{following}"
+
+    @property
+    def filter(self) -> str:
+        """Which operations, as a query says it; the page that is asked for is not part of it."""
         values = {
             "since": _written(self.since),
             "until": self.until and _written(self.until),
             "state": self.states and ",".join(sorted(self.states)),
             "warning": "true" if self.warning else None,
             "may_be_stored": "true" if self.may_be_stored else None,
-            "limit": str(self.limit),
-            "cursor": _write_cursor(place),
+            "reason": self.reason or None,
         }
-        return f"{path}?{urlencode({k: v for k, v in values.items() if v is not None}, safe=':,', quote_via=quote)}"
+        return urlencode({k: v for k, v in values.items() if v is not None}, safe=":,", quote_via=quote)
 
 
 class _Cursor(BaseModel):
@@ -167,6 +179,13 @@ def _read_states(parameters: Mapping[str, str]) -> frozenset[State] | None:
         return _STATES.validate_python(states) if states else None
     except ValidationError:
         raise bad_parameter("state", f"some of {', '.join(_ALL_STATES)}, separated by commas") from None
+
+
+def _read_reason(parameters: Mapping[str, str]) -> str:
+    text = read_parameter(parameters, "reason") or ""
+    if len(text) > LONGEST_REASON:
+        raise bad_parameter("reason", f"at most {LONGEST_REASON} characters")
+    return text
 
 
 def _read_limit(parameters: Mapping[str, str]) -> int:

@@ -8,7 +8,7 @@ All places between windows are whole seconds, since the engine tells no more of 
 in the same second is ordered by the ids.
 """
 
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from datetime import datetime, timedelta
 from math import ceil
@@ -62,7 +62,9 @@ class Instances(Protocol):
         """Find instances by id that were created within a time, both ends included: so many first, then the others."""
 
 
-async def list_operations(instances: Instances, query: ListQuery) -> tuple[list[Operation], Place | None]:
+async def list_operations(
+    instances: Instances, query: ListQuery, wanted: Callable[[OrchestrationStatus], bool] = is_operation
+) -> tuple[list[Operation], Place | None]:
     """List a page of operations.
 
     What begins meanwhile stands before all that was there, if it is listed at all: who goes from place to place sees
@@ -71,6 +73,7 @@ async def list_operations(instances: Instances, query: ListQuery) -> tuple[list[
     Args:
         instances: Of the task hub.
         query: Which operations.
+        wanted: Which instances are listed at all.
 
     Returns:
         At most `query.limit` operations, and the place to go on from; None if there are no more. While there is such a
@@ -100,7 +103,7 @@ async def list_operations(instances: Instances, query: ListQuery) -> tuple[list[
             begin, expected = narrowed
             at_most = _room_for(expected, at_most)
             continue
-        listed = [describe(status) for status in read if is_operation(status)]
+        listed = [describe(status) for status in read if wanted(status)]
         # The engine counts what was created at the end of a window as within, and so in two windows.
         matching = [one for one in listed if query.includes(one) and (end is None or place_of(one) < Place(end))]
         found += sorted(matching, key=place_of, reverse=True)

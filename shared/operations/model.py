@@ -59,8 +59,51 @@ class Validation(BaseModel):
     skipped_total: int | None = None
 
 
+class BulkRefusal(BaseModel):
+    """An operation that could not be retried or cancelled, and why."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+    id: str
+    detail: str
+
+
+class BulkProgress(BaseModel):
+    """How far the work on many operations is.
+
+    Attributes:
+        filter: Which operations, as the query of the list says it.
+        changed: How many were retried or cancelled.
+        refused: How many could not be.
+        refusals: The first ten of these.
+    """
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+    action: Literal["retry", "cancel"]
+    filter: str
+    changed: int = 0
+    refused: int = 0
+    refusals: tuple[BulkRefusal, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.filter}: {self.changed} changed, {self.refused} refused"
+
+
+class BulkStatus(BulkProgress):
+    """Custom status of the orchestration that does the work, and in the end its output.
+
+    Attributes:
+        cancelling: Whether the orchestration has seen that somebody cancels, and waits for what is under way.
+        cancelled: Whether it has ended for that reason.
+    """
+
+    cancelling: bool = False
+    cancelled: bool = False
+
+
 class Operation(BaseModel):
-    """The delivery of one record or of a batch.
+    """The delivery of one record or of a batch, or the work on many such operations.
 
     Attributes:
         attempt: Number of the last finished attempt, 0 before that; of a batch, its rounds.
@@ -70,7 +113,8 @@ class Operation(BaseModel):
         cancelling: Whether somebody has cancelled, and what is under way is waited for.
         outcome: Of the last attempt; None before that, of a batch, and if the orchestration itself failed.
         business_url: The path of the record that was posted; None before that, and if the API has not told its id.
-        batch: How many records of a batch are where; None for a single record.
+        batch: How many records of a batch are where; None for anything else.
+        bulk: How far the work on many operations is; None for anything else.
         skipped: Of a batch that was just started, the first hundred of the records that were left out; all of them are
             among its results.
         skipped_total: How many were left out; None if none was.
@@ -87,6 +131,7 @@ class Operation(BaseModel):
     outcome: Outcome | None = None
     business_url: str | None = None
     batch: BatchProgress | None = None
+    bulk: BulkProgress | None = None
     skipped: list[Skipped] | None = None
     skipped_total: int | None = None
     created_at: datetime | None = None
@@ -106,6 +151,16 @@ class Operation(BaseModel):
     def warned(self) -> bool:
         """Whether the API took a record with an answer that could not be read."""
         return bool(getattr(self.outcome, "warning", None) or (self.batch and self.batch.warnings))
+
+    @property
+    def reason(self) -> str:
+        """All that is told of why it was not posted."""
+        texts = [getattr(self.outcome, "reason", None), getattr(self.outcome, "excerpt", None)]
+        if (problem := getattr(self.outcome, "problem", None)) is not None:
+            texts += [problem.title, problem.detail]
+        if self.batch is not None:
+            texts.append(self.batch.reason)
+        return "\n".join(filter(None, texts))
 
     @property
     def poll_after(self) -> float | None:
@@ -130,6 +185,22 @@ class OperationPage(BaseModel):
 
     operations: list[Operation]
     next: str | None = None
+
+
+class BulkPreview(BaseModel):
+    """What retrying or cancelling many operations would change.
+
+    Attributes:
+        matching: How many operations.
+        complete: Whether all were counted; there may be more than could be in the time of a request.
+        operations: The latest ten of them.
+    """
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    matching: int
+    complete: bool
+    operations: list[Operation]
 
 
 class ResultPage(BaseModel):

@@ -8,8 +8,9 @@ from typing import Any
 from shared.business import Business, NewBusiness, assigned, example
 from shared.delivery.batches import MAX_RECORDS
 
-from .list_query import DEFAULT_LIMIT, MAX_LIMIT, RECENT
-from .model import Operation, OperationPage, ResultPage, Validation
+from .bulk import STATES
+from .list_query import DEFAULT_LIMIT, LONGEST_REASON, MAX_LIMIT, RECENT
+from .model import BulkPreview, Operation, OperationPage, ResultPage, Validation
 from .problems import Refusal
 from .requests import IDEMPOTENCY_KEY, MAX_WAIT_SECONDS
 from .results import COLUMNS, OUTCOMES
@@ -51,6 +52,13 @@ _WARNING = _flag("warning", "Only what the API took with an answer that could no
 _IN_DOUBT = _flag("may_be_stored", "Only what was not posted, and what the API may have all the same")
 _VALIDATE_ONLY = _flag("validate_only", "Start nothing: tell what a start would take, or refuse")
 _NOT_STORED = _flag("not_stored", "You know that the API has not got the record, though `may_be_stored` is true")
+_DRY_RUN = _flag("dry_run", "Change nothing: tell how many operations would be, and the latest ten of them")
+_REASON = {
+    "name": "reason",
+    "in": "query",
+    "description": "Only operations in whose reason this stands, in upper or lower case",
+    "schema": {"type": "string", "maxLength": LONGEST_REASON},
+}
 _TAGS = {
     "records": "Single records",
     "batches": "Many records in one request",
@@ -69,7 +77,7 @@ def document(server_url: str) -> dict[str, Any]:
     """
     schemas = schemas_of(
         sent=[NewBusiness],
-        answered=[Business, Operation, OperationPage, ResultPage, Validation, Refusal],
+        answered=[Business, Operation, OperationPage, BulkPreview, ResultPage, Validation, Refusal],
         ref_template=_REF,
     )
     schemas["Correction"] = {
@@ -123,6 +131,15 @@ def _paths() -> dict[str, Any]:
         ),
         "202": _answer("Started, or found", operation, {**started, **applied}),
         **_problems(400, 411, 413, 415, 422, 503),
+    }
+    bulk = {
+        "200": _answer(
+            "The work has ended in time; or what would be changed, if nothing was to be",
+            {"application/json": {"schema": {"oneOf": [_schema("Operation"), _schema("BulkPreview")]}}},
+            {**started, **applied},
+        ),
+        "202": _answer("Begun, or found; an operation of its own", operation, {**started, **applied}),
+        **_problems(400, 422, 503),
     }
     record = {"application/json": {"schema": _schema("NewBusiness")}}
     records = {"type": "array", "items": _schema("NewBusiness"), "minItems": 1, "maxItems": MAX_RECORDS}
@@ -186,10 +203,7 @@ def _paths() -> dict[str, Any]:
                         "style": "form",
                         "explode": False,
                     },
-                    _span("since", f"Only what began then or later; by default {RECENT.days} day before the end"),
-                    _span("until", "Only what began before; after `since`"),
-                    _WARNING,
-                    _IN_DOUBT,
+                    *_filters(),
                     {
                         "name": "limit",
                         "in": "query",
@@ -204,6 +218,24 @@ def _paths() -> dict[str, Any]:
                     },
                 ],
                 "responses": {"200": _answer("A page", _content("OperationPage")), **_problems(400, 503)},
+            }
+        },
+        "/businesses/operations/retry": {
+            "post": {
+                "operationId": "RetryOperations",
+                "tags": ["operations"],
+                "summary": "Deliver again what was not posted of all operations that a filter finds",
+                "parameters": [_KEY, _PREFER, _states("retry"), *_filters(), _DRY_RUN],
+                "responses": bulk,
+            }
+        },
+        "/businesses/operations/cancel": {
+            "post": {
+                "operationId": "CancelOperations",
+                "tags": ["operations"],
+                "summary": "Ask that nothing more be sent of all operations that a filter finds",
+                "parameters": [_KEY, _PREFER, _states("cancel"), *_filters(), _DRY_RUN],
+                "responses": bulk,
             }
         },
         "/businesses/operations/{id}": {
@@ -316,6 +348,24 @@ def _paths() -> dict[str, Any]:
             }
         },
     }
+
+
+def _states(action: str) -> dict[str, Any]:
+    """The states in which something can be done to operations, of which a caller has to name some."""
+    states = {"type": "array", "items": {"type": "string", "enum": list(STATES[action])}, "minItems": 1}
+    told = {"description": "Only operations in one of these states", "style": "form", "explode": False}
+    return {"name": "state", "in": "query", "required": True, "schema": states, **told}
+
+
+def _filters() -> list[dict[str, Any]]:
+    """Which operations are wanted, beside their states."""
+    return [
+        _span("since", f"Only what began then or later; by default {RECENT.days} day before the end"),
+        _span("until", "Only what began before; after `since`"),
+        _WARNING,
+        _IN_DOUBT,
+        _REASON,
+    ]
 
 
 def _span(name: str, description: str) -> dict[str, Any]:

@@ -13,11 +13,13 @@ from shared.delivery.records import Delivery
 from shared.delivery.results import ItemOutcome
 from shared.settings import BatchSettings, DeliverySettings
 
+from .bulk import Bulk
 from .model import Operation
 from .problems import RequestError
 from .requests import MAX_ERRORS, Corrections
 from .status import (
     BATCH,
+    BULK,
     CANCEL,
     DELIVERY,
     OrchestrationClient,
@@ -44,7 +46,7 @@ class Operations:
     def __init__(self, client: OrchestrationClient) -> None:
         self._client = client
 
-    async def start(self, operation_id: str, started: Delivery | Batch) -> Operation:
+    async def start(self, operation_id: str, started: Delivery | Batch | Bulk) -> Operation:
         """Start an operation, or find the one that the same request has started before.
 
         Raises:
@@ -55,9 +57,9 @@ class Operations:
         if status is None:
             if isinstance(started, Batch):
                 started = _with_room(started)
-            keyed = started.model_copy(update={"key": operation_id, "instance": operation_id})
+            update = {"instance": operation_id} | ({} if isinstance(started, Bulk) else {"key": operation_id})
             try:
-                await self._client.start_new(orchestrator, operation_id, stored(keyed))
+                await self._client.start_new(orchestrator, operation_id, stored(started.model_copy(update=update)))
             except Exception:  # the SDK raises nothing narrower when a request at the same instant came first
                 status = await self._find(operation_id, show_input=True)
                 if status is None:
@@ -133,7 +135,13 @@ class Operations:
             await asyncio.sleep(_WAIT_STEP_SECONDS)
 
     async def retry(
-        self, operation_id: str, corrections: Corrections, settings: DeliverySettings, *, not_stored: bool = False
+        self,
+        operation_id: str,
+        corrections: Corrections,
+        settings: DeliverySettings,
+        *,
+        not_stored: bool = False,
+        mark: str = "",
     ) -> Operation:
         """Deliver again what was not posted. The operation keeps its id.
 
@@ -142,6 +150,7 @@ class Operations:
             corrections: What to send instead.
             settings: By which what is corrected is sent, and a batch.
             not_stored: The caller knows that the API has not got what may be stored for all that the operation knows.
+            mark: Of this start; asked for again under the same mark, it has been made. By default, a new one.
 
         Raises:
             RequestError: 400, a correction is not valid; 404, there is no such operation; 409, it has not ended, or
@@ -149,8 +158,12 @@ class Operations:
                 cannot take the batch.
         """
         status = await self._get(operation_id, **_WHOLE)
+        if status.name == BULK:
+            raise RequestError(409, "Conflict", "the work on many operations is not retried: start it anew")
+        if mark and input_of(status).get("mark") == mark:
+            return describe(status)
         if status.name == BATCH:
-            return await self._retry_batch(status, corrections, settings, not_stored=not_stored)
+            return await self._retry_batch(status, corrections, settings, not_stored=not_stored, mark=mark)
         operation = describe(status)
         mistaken_for_posted = operation.warned and not_stored
         if not operation.finished or (operation.state == "posted" and not mistaken_for_posted):
@@ -179,10 +192,16 @@ class Operations:
         else:
             was_refused = operation.state == "rejected" and not may_be_stored
             delivery = delivery.model_copy(update={"may_be_stored": may_be_stored, "was_refused": was_refused})
-        return await self._restart(status, delivery)
+        return await self._restart(status, delivery, mark)
 
     async def _retry_batch(
-        self, status: OrchestrationStatus, corrections: Corrections, settings: DeliverySettings, *, not_stored: bool
+        self,
+        status: OrchestrationStatus,
+        corrections: Corrections,
+        settings: DeliverySettings,
+        *,
+        not_stored: bool,
+        mark: str,
     ) -> Operation:
         operation = describe(status)
         if not operation.finished:
@@ -201,9 +220,9 @@ class Operations:
         again = batch.again(corrected, not_stored=not_stored).model_copy(update={"settings": settings})
         if again.counts.posted + again.counts.invalid == again.total:
             raise RequestError(409, "Conflict", "nothing is left to be sent: every valid record is posted")
-        return await self._restart(status, _with_room(again))
+        return await self._restart(status, _with_room(again), mark)
 
-    async def _restart(self, ended: OrchestrationStatus, started: Delivery | Batch) -> Operation:
+    async def _restart(self, ended: OrchestrationStatus, started: Delivery | Batch, mark: str) -> Operation:
         """Start an instance that has ended again, and return once it runs with this input.
 
         The engine does not start an ended instance atomically: of two starts at once both may succeed, and one counts.
@@ -212,7 +231,7 @@ class Operations:
             RequestError: 409, somebody else has started it again; 503, nobody knows in time.
         """
         operation_id, before = ended.instance_id or "", mark_of(ended)
-        started = started.model_copy(update={"instance": operation_id, "mark": uuid.uuid4().hex})
+        started = started.model_copy(update={"instance": operation_id, "mark": mark or uuid.uuid4().hex})
         conflict = RequestError(409, "Conflict", "somebody else retries the operation at the same time")
         if mark_of(await self._get(operation_id)) != before:
             raise conflict  # theirs has begun since `ended` was looked up, which no longer tells all
@@ -224,11 +243,11 @@ class Operations:
                 raise
             raise conflict from None
         async for _ in self._seconds():
-            mark = mark_of(await self._get(operation_id))
-            if mark == started.mark:
+            shown = mark_of(await self._get(operation_id))
+            if shown == started.mark:
                 doubt = started.may_be_stored if isinstance(started, Delivery) else bool(started.doubts)
                 return Operation(id=operation_id, state="pending", may_be_stored=doubt)
-            if mark not in {"", before}:
+            if shown not in {"", before}:
                 raise conflict
         raise RequestError(
             503, "Service Unavailable", "the operation has not begun again yet: look at its state", retry_after=1.0
@@ -280,5 +299,5 @@ def _with_room(batch: Batch) -> Batch:
     return batch.within(limit)
 
 
-def _orchestrator(started: Delivery | Batch) -> str:
-    return DELIVERY if isinstance(started, Delivery) else BATCH
+def _orchestrator(started: Delivery | Batch | Bulk) -> str:
+    return {Delivery: DELIVERY, Batch: BATCH, Bulk: BULK}[type(started)]

@@ -11,10 +11,11 @@ from shared.delivery.outcomes import Cancelled, Deferred, may_be_stored
 from shared.delivery.records import Progress
 from shared.delivery.rounds import Round
 
-from .model import Operation, State
+from .model import BulkProgress, BulkStatus, Operation, State
 
 DELIVERY = "PostBusinessOrchestrator"
 BATCH = "PostBusinessesOrchestrator"
+BULK = "ChangeOperationsOrchestrator"
 CHUNK = "PostBusinesses"
 CANCEL = "Cancel"
 """The names of the orchestrators whose instances are operations, of the activity of a batch, and of the event that
@@ -84,6 +85,11 @@ def has_ended(status: OrchestrationStatus) -> bool:
 
 def is_operation(status: OrchestrationStatus) -> bool:
     """Whether there is such an instance, and callers know it."""
+    return is_of_records(status) or (bool(status) and status.name == BULK)
+
+
+def is_of_records(status: OrchestrationStatus) -> bool:
+    """Whether there is such an instance, and it is about records rather than other operations."""
     return bool(status) and status.name in (DELIVERY, BATCH)
 
 
@@ -136,7 +142,14 @@ def describe(status: OrchestrationStatus) -> Operation:
         created_at=status.created_time,
         updated_at=status.last_updated_time,
     )
-    if status.name == BATCH:
+    if status.name == BULK:
+        if status.custom_status:
+            bulk = BulkStatus.model_validate(status.custom_status)
+            operation.bulk, operation.cancelling = BulkProgress.model_validate(status.custom_status), bulk.cancelling
+            operation.state = "cancelled" if bulk.cancelled else "running"
+        if runtime_status == "Completed" and operation.state == "running":
+            operation.state = "completed"
+    elif status.name == BATCH:
         if status.custom_status:
             batch = BatchStatus.model_validate(status.custom_status)
             cancelled = runtime_status == "Completed" and batch.tally.cancelled > 0

@@ -73,6 +73,8 @@ def test_every_route_declares_that_it_is_refused_by_the_host_or_that_nothing_ans
     operation = document("/api")["paths"][path][method]
     body = [record()] if path.endswith("batch") else record()
     sent: dict[str, Any] = {"json": body} if "requestBody" in operation else {}
+    needed = [one for one in operation["parameters"] if one["in"] == "query" and one.get("required")]
+    sent["params"] = {one["name"]: one["schema"]["items"]["enum"][0] for one in needed}
     assert app.request(method, f"/api{path.format(id='x')}", **sent).status_code == 503
     assert {"401", "429", "500", "503"} <= {*operation["responses"]}
 
@@ -121,8 +123,17 @@ def test_what_need_not_be_there_is_optional_and_never_null() -> None:
 
 
 SAYING = {
-    "Operation": {"may_be_stored", "cancelling", "skipped", "skipped_total", "outcome", "batch", "next_attempt_at"},
-    "BatchProgress": {"next_round_at", "expected_end_at", "reason"},
+    "Operation": {
+        "may_be_stored",
+        "cancelling",
+        "skipped",
+        "skipped_total",
+        "outcome",
+        "batch",
+        "bulk",
+        "next_attempt_at",
+    },
+    "BatchProgress": {"started_at", "next_round_at", "expected_end_at", "reason"},
     "Posted": {"warning", "truncated", "id", "business"},
     "Rejected": {"may_be_stored", "truncated", "problem", "excerpt"},
     "ItemPosted": {"warning", "id"},

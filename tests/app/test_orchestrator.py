@@ -334,6 +334,7 @@ def test_a_batch_goes_out_in_chunks_to_activities_at_the_same_time() -> None:
         "tally": ANY,
         "round": 1,
         "rate": 0.0,
+        "started_at": "2026-01-01T00:00:00Z",
         "warnings": 0,
         "may_be_stored": 0,
         "mark": "m",

@@ -127,15 +127,19 @@ def started_host(
         yield None
         return
     folder = tmp_path_factory.mktemp("host")
-    embedded = f"{sys.executable} -m devhost --app {APP} --port {{port}} --state {folder / 'state.db'}"
     host = None
     try:
-        host = CommandHost(COMMAND or embedded, settings_with(shared_sandbox), folder / "host.log")
+        host = CommandHost(COMMAND or embedded_command(folder), settings_with(shared_sandbox), folder / "host.log")
         host.start()
     except HostStartError as error:  # no test can do anything then
         pytest.exit(f"{error}\n{host.log_tail() if host else ''}", returncode=1)
     yield host
     host.stop()
+
+
+def embedded_command(folder: Path) -> str:
+    """How to start the embedded host, with its state in a folder."""
+    return f"{sys.executable} -m devhost --app {APP} --port {{port}} --state {folder / 'state.db'}"
 
 
 def settings_with(sandbox: Sandbox) -> dict[str, str]:

@@ -37,6 +37,7 @@ class StagedHub(Front):
     Args:
         returned: By the activities, one after another; those that come later take years.
         seed: How long things take.
+        chance: What goes wrong; by default nothing does.
         orchestrators: By name, as the SDK makes them.
 
     Attributes:
@@ -49,9 +50,13 @@ class StagedHub(Front):
     """
 
     def __init__(
-        self, *returned: Any, seed: int = 0, orchestrators: dict[str, Callable[[str], str]] = ORCHESTRATORS
+        self,
+        *returned: Any,
+        seed: int = 0,
+        chance: Chance | None = None,
+        orchestrators: dict[str, Callable[[str], str]] = ORCHESTRATORS,
     ) -> None:
-        chance, self._returned = Unhurried(seed), list(returned)
+        chance, self._returned = chance or Unhurried(seed), list(returned)
         hub = TaskHub(orchestrators, self._activity, chance)
         super().__init__(hub, chance)
         self.instances = hub.instances

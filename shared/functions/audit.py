@@ -1,0 +1,35 @@
+"""Who did it: one line in the log for each change that somebody has made to operations."""
+
+import logging
+import os
+
+import azure.durable_functions as df
+import azure.functions as func
+
+from shared.http.printable import printable
+from shared.http.request_ids import request_id
+from shared.operations.model import BulkStatus
+
+_log = logging.getLogger("post_business.audit")
+
+
+def audit(req: func.HttpRequest, change: str) -> None:
+    """Log a change, who asked for it, and how they call their request.
+
+    The host tells a function nothing of the key that a request came with. Whom App Service has authenticated, it says
+    in a header, which nobody else can send while it does; without it, anybody could.
+
+    Args:
+        req: The request.
+        change: What was done, and to what.
+    """
+    authenticated = os.environ.get("WEBSITE_AUTH_ENABLED", "").lower() == "true"
+    principal = req.headers.get("X-MS-CLIENT-PRINCIPAL-NAME") if authenticated else None
+    caller = printable(principal) if principal else "a caller with a key"
+    _log.info("Audit: %s, by %s, request %s", change, caller, request_id(req.headers) or "without an id")
+
+
+def audit_end(context: df.DurableOrchestrationContext, status: BulkStatus) -> None:
+    """Log how many operations a change of many has reached: once, not at every replay."""
+    if not context.is_replaying:
+        _log.info("Audit: %s, as operation %s, which has ended", status, context.instance_id)

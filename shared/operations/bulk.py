@@ -1,0 +1,178 @@
+"""Many operations at once: which ones a caller wants retried or cancelled, and how far that is."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from shared.settings import DeliverySettings
+
+from .list_query import ListQuery, Place
+from .model import BulkRefusal, BulkStatus, Operation, State
+from .problems import RequestError, bad_parameter
+
+STATES: dict[str, tuple[State, ...]] = {
+    "retry": ("rejected", "gave_up", "completed", "cancelled", "failed"),
+    "cancel": ("pending", "running", "deferred"),
+}
+"""The states of the operations that can be retried, and cancelled."""
+
+PAGE = 100
+"""How many operations are selected at a time, at most."""
+
+_FILTERS = ("state", "since", "until", "warning", "may_be_stored", "reason")
+_BESIDE_THEM = ("dry_run", "code", "clientId", "subscription-key")  # all but the first are for hosts and gateways
+_REFUSALS = 10
+"""How many refusals are kept."""
+
+_MOST_FAILURES = 20
+_LATE = "has not shown in ten minutes that it has begun again, or that it is cancelled: look at its state"
+
+
+class Selected(NamedTuple):
+    """An operation that is to be retried or cancelled."""
+
+    id: str
+    is_batch: bool
+
+
+class Selection(BaseModel):
+    """The next operations of the list to which something is to be done; `after` is None at its end."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+    operations: tuple[Selected, ...]
+    after: Place | None = None
+
+
+class Changes(BaseModel):
+    """What has become of some operations.
+
+    Attributes:
+        changed: How many were retried or cancelled.
+        refusals: All that could not be.
+        left: Those that have not shown in time that they are, and those that there was no time for.
+    """
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+    changed: int
+    refusals: tuple[BulkRefusal, ...]
+    left: tuple[Selected, ...]
+
+
+class Bulk(BaseModel):
+    """Input of the orchestrator that retries or cancels many operations, and of its activities.
+
+    The list is gone through from the latest operation to the first. What is retried begins anew, and so is not found
+    again. A batch whose next round begins gets ahead of where the search is, too: so whoever cancels goes through the
+    list again, until nothing more is found.
+
+    Attributes:
+        query: Which operations; what is left of the list.
+        until: UTC; only those that began before, batches with their first round.
+        settings: By which batches are sent again.
+        fingerprint: Of what the caller asked for; tells a repeated request from a reused `Idempotency-Key`.
+        instance: Id of the operation for which this was written; also the mark of what it has retried.
+        selected: Those to go on with.
+        listed: Whether the end of the list was reached.
+        found: How many were changed in this pass through the list.
+        failures: How many activities in a row have failed, or come to nothing.
+        status: How far all this is.
+    """
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+    query: ListQuery
+    until: datetime
+    settings: DeliverySettings
+    fingerprint: str
+    instance: str = ""
+    selected: tuple[Selected, ...] = ()
+    listed: bool = False
+    found: int = 0
+    failures: int = 0
+    status: BulkStatus
+
+    @classmethod
+    def read(cls, action: str, parameters: Mapping[str, str], settings: DeliverySettings, now: datetime) -> Self:
+        """Read which operations a caller wants retried or cancelled: of those that are there now.
+
+        Args:
+            action: What is wanted, as `STATES` has it.
+            parameters: Of the query.
+            settings: By which batches are sent again.
+            now: UTC.
+
+        Raises:
+            RequestError: 400, a parameter is not as expected. That there is no other one is checked, since a filter
+                whose name is mistyped would be missed.
+        """
+        if unknown := sorted(parameters.keys() - {*_FILTERS, *_BESIDE_THEM}):
+            known = ", ".join((*_FILTERS, "dry_run"))
+            raise RequestError(400, "Invalid parameter", f"expected only {known} in the query, got {unknown[0]}")
+        query = ListQuery.read(parameters, now)
+        if not query.states or not query.states <= {*STATES[action]}:
+            raise bad_parameter("state", f"some of {', '.join(STATES[action])}, separated by commas")
+        asked = json.dumps([action, *(parameters.get(name) for name in _FILTERS)])
+        coming = now.replace(microsecond=0) + timedelta(seconds=1)
+        until = coming if query.until is None else min(query.until, coming)
+        return cls(
+            query=replace(query, limit=PAGE, until=until if action == "retry" else None),
+            until=until,
+            settings=settings,
+            fingerprint=hashlib.sha256(asked.encode()).hexdigest(),
+            status=BulkStatus(action=action, filter=query.filter),
+        )
+
+    def concerns(self, operation: Operation) -> bool:
+        """Whether something is to be done to an operation of the list."""
+        batch = operation.batch
+        began = operation.created_at if batch is None else batch.started_at or operation.created_at
+        nothing_left = batch is not None and batch.tally.posted + batch.tally.invalid == batch.tally.total
+        wanted = not operation.cancelling if self.status.action == "cancel" else not nothing_left
+        return wanted and (began is None or began < self.until)
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing more to be done."""
+        return self.status.cancelled or (self.listed and not self.selected)
+
+    def advanced(self, returned: Any) -> Self:
+        """Take in what an activity has returned: a selection, or if there was one, what has become of it."""
+        if not self.selected:
+            selection = Selection.model_validate(returned)
+            query, listed = replace(self.query, after=selection.after), selection.after is None
+            update: dict[str, Any] = {"query": query, "listed": listed, "selected": selection.operations, "failures": 0}
+        else:
+            changes, status = Changes.model_validate(returned), self.status
+            refusals, left = changes.refusals, changes.left
+            failures = 0 if changes.changed or refusals else self.failures + 1
+            if failures == _MOST_FAILURES:
+                refusals, left, failures = tuple(BulkRefusal(id=one.id, detail=_LATE) for one in left), (), 0
+            counted = {
+                "changed": status.changed + changes.changed,
+                "refused": status.refused + len(refusals),
+                "refusals": (*status.refusals, *refusals)[:_REFUSALS],
+            }
+            update = {"selected": left, "found": self.found + changes.changed, "failures": failures}
+            update["status"] = status.model_copy(update=counted)
+        advanced = self.model_copy(update=update)
+        if advanced.finished and advanced.found and self.status.action == "cancel":
+            again = {"query": replace(advanced.query, after=None), "listed": False, "found": 0}
+            return advanced.model_copy(update=again)
+        return advanced
+
+    def failed(self) -> Self:
+        """Take in that an activity has failed. Raises `RuntimeError` if too many have, one after the other."""
+        if self.failures == _MOST_FAILURES:
+            raise RuntimeError("the durable state of operations cannot be read")
+        return self.model_copy(update={"failures": self.failures + 1})
+
+    def cancelled(self) -> Self:
+        """Do nothing more."""
+        return self.model_copy(update={"status": self.status.model_copy(update={"cancelled": True})})
