@@ -204,3 +204,9 @@ class BatchSettings(_EnvironmentSettings):
     PREFIX: ClassVar[str] = "BATCH_"
 
     max_bytes: Annotated[int, Field(ge=10_000)] | None = None
+
+
+def callers_are_authenticated(environment: Mapping[str, str] | None = None) -> bool:
+    """Whether App Service authenticates callers, as Azure tells the app."""
+    told = (os.environ if environment is None else environment).get("WEBSITE_AUTH_ENABLED", "")
+    return told.strip().lower() == "true"

@@ -1,7 +1,6 @@
 """Who did it: one line in the log for each change that somebody has made to operations."""
 
 import logging
-import os
 
 import azure.durable_functions as df
 import azure.functions as func
@@ -9,6 +8,7 @@ import azure.functions as func
 from shared.http.printable import printable
 from shared.http.request_ids import request_id
 from shared.operations.model import BulkStatus
+from shared.settings import callers_are_authenticated
 
 _log = logging.getLogger("post_business.audit")
 
@@ -23,8 +23,7 @@ def audit(req: func.HttpRequest, change: str) -> None:
         req: The request.
         change: What was done, and to what.
     """
-    authenticated = os.environ.get("WEBSITE_AUTH_ENABLED", "").lower() == "true"
-    principal = req.headers.get("X-MS-CLIENT-PRINCIPAL-NAME") if authenticated else None
+    principal = req.headers.get("X-MS-CLIENT-PRINCIPAL-NAME") if callers_are_authenticated() else None
     caller = printable(principal) if principal else "a caller with a key"
     _log.info("Audit: %s, by %s, request %s", change, caller, request_id(req.headers) or "without an id")
 
