@@ -8,7 +8,7 @@ from typing import Any
 import azure.durable_functions as df
 
 from shared.delivery.attempts import parse_outcome
-from shared.delivery.batches import BatchProgress
+from shared.delivery.batches import BatchProgress, BatchStatus
 from shared.delivery.bounds import SINGLE_LIMIT, STATUS_LIMIT, bounded, size, stored
 from shared.delivery.chunks import Counts
 from shared.delivery.judgement import FAILED
@@ -17,6 +17,9 @@ from shared.delivery.records import Progress
 from shared.telemetry import count_outcomes
 
 _log = logging.getLogger("post_business")
+
+_ANNOUNCEMENTS = 3
+"""How often it is tried to announce an end: its outcome counts more, and is not held up for longer."""
 
 
 def attempted(posting: Any) -> Generator[Any, Any, AttemptOutcome]:
@@ -61,6 +64,38 @@ def report(context: df.DurableOrchestrationContext, progress: Progress | BatchPr
         _log.info("Operation %s: %s", context.instance_id, progress)
         if isinstance(progress, Progress) and progress.outcome is not None:
             count(progress.outcome)
+
+
+def ended(
+    context: df.DurableOrchestrationContext,
+    progress: Progress | BatchStatus,
+    announced: str,
+    *,
+    began: datetime,
+    run: datetime | None = None,
+) -> Generator[Any, Any, dict[str, Any]]:
+    """The output of an operation, as the last that its orchestrator does: its end is announced before, if it is to be.
+
+    Args:
+        context: Of the orchestrator.
+        progress: At the end.
+        announced: The path of the operations; empty if nobody is told of the end.
+        began: When this orchestration began, in durable time.
+        run: What tells this end from others of the operation, if that is not the beginning.
+    """
+    if announced:
+        from shared.operations.events import End  # here, since only who wants events should pay for them
+
+        now = context.current_utc_datetime
+        end = End.of(context.instance_id, progress, announced, began=began, run=run or began, now=now)
+        for remaining in reversed(range(_ANNOUNCEMENTS)):
+            try:
+                yield context.call_activity("AnnounceEnd", stored(end))
+                break
+            except Exception:  # noqa: BLE001 (the SDK raises nothing narrower)
+                if not remaining and not context.is_replaying:
+                    _log.error("Operation %s: nobody is told of its end, since that could not be begun", end.operation)
+    return stored(progress)
 
 
 def show(context: df.DurableOrchestrationContext, status: dict[str, Any]) -> None:
