@@ -26,7 +26,7 @@ from shared.functions.batches import batches
 from shared.functions.events import events
 from shared.functions.maintenance import maintenance
 from shared.functions.operations import operations
-from shared.functions.orchestrations import attempted, cancelled_before, cancelled_during, ended, report, show
+from shared.functions.orchestrations import announce, attempted, cancelled_before, cancelled_during, report, show
 from shared.operations import requests
 from shared.operations.status import CANCEL
 from shared.settings import DeliverySettings
@@ -75,14 +75,16 @@ def PostBusinessOrchestrator(context: df.DurableOrchestrationContext) -> Generat
         )
         if cancelled:
             progress = progress.cancelled()
-        report(context, progress)
         if progress.next_attempt_at is None:
-            return (yield from ended(context, progress, delivery.announced, began=started_at))
+            break
+        report(context, progress)
         cancelled = yield from cancelled_before(context, progress.next_attempt_at, cancel)
         if cancelled or context.current_utc_datetime > delivery.deadline(started_at):
             progress = progress.cancelled() if cancelled else progress.given_up()
-            report(context, progress)
-            return (yield from ended(context, progress, delivery.announced, began=started_at))
+            break
+    yield from announce(context, progress, delivery.announced, began=started_at)
+    report(context, progress)
+    return stored(progress)
 
 
 @app.activity_trigger("attempt")

@@ -22,7 +22,7 @@ from shared.operations.status import CANCEL
 from shared.settings import DeliverySettings
 
 from .answers import durable_client, json_response, problems_answered, started, validated
-from .orchestrations import cancelled_before, count_all, ended, report, see_cancel
+from .orchestrations import announce, cancelled_before, count_all, report, see_cancel
 
 batches = df.Blueprint()
 
@@ -50,8 +50,9 @@ def PostBusinessesOrchestrator(context: df.DurableOrchestrationContext) -> Gener
     cancelled = yield from posted(context, round_, cancel)
     now = context.current_utc_datetime
     if round_.finished:
-        run = batch.ended_at or began
-        return (yield from ended(context, round_.status(now), batch.announced, began=began, run=run))
+        status = round_.status(now)
+        yield from announce(context, status, batch.announced, began=began, run=batch.ended_at)
+        return stored(status)
     due = None if cancelled else round_.next_at(now)
     if due is not None and due > now:
         report(context, round_.status(now, next_round_at=due))

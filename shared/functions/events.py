@@ -72,7 +72,7 @@ def SendEventOrchestrator(context: df.DurableOrchestrationContext) -> Generator[
 def _report(event_id: str, status: dict[str, Any]) -> None:
     """Log what became of an attempt, and count it if it was the last."""
     outcome = status["outcome"]
-    level = {"sent": logging.INFO, "gave_up": logging.ERROR}.get(outcome, logging.WARNING)
+    level = {"gave_up": logging.ERROR, "refused": logging.WARNING}.get(outcome, logging.INFO)
     told = f": {status['reason']}" if "reason" in status else ""
     _log.log(
         level,

@@ -66,36 +66,39 @@ def report(context: df.DurableOrchestrationContext, progress: Progress | BatchPr
             count(progress.outcome)
 
 
-def ended(
+def announce(
     context: df.DurableOrchestrationContext,
     progress: Progress | BatchStatus,
     announced: str,
     *,
     began: datetime,
     run: datetime | None = None,
-) -> Generator[Any, Any, dict[str, Any]]:
-    """The output of an operation, as the last that its orchestrator does: its end is announced before, if it is to be.
+) -> Generator[Any, Any]:
+    """Have the end of an operation told, if it is to be, as the last that is done before it is shown.
+
+    So what has ended stays as it is: it may be retried and erased, and no event is sent before it.
 
     Args:
         context: Of the orchestrator.
         progress: At the end.
         announced: The path of the operations; empty if nobody is told of the end.
         began: When this orchestration began, in durable time.
-        run: What tells this end from others of the operation, if that is not the beginning.
+        run: What tells this end from others of the same start, if that is not the beginning.
     """
-    if announced:
-        from shared.operations.events import End  # here, since only who wants events should pay for them
+    if not announced:
+        return
+    from shared.operations.events import End  # here, since only who wants events should pay for them
 
-        now = context.current_utc_datetime
-        end = End.of(context.instance_id, progress, announced, began=began, run=run or began, now=now)
-        for remaining in reversed(range(_ANNOUNCEMENTS)):
-            try:
-                yield context.call_activity("AnnounceEnd", stored(end))
-                break
-            except Exception:  # noqa: BLE001 (the SDK raises nothing narrower)
-                if not remaining and not context.is_replaying:
-                    _log.error("Operation %s: nobody is told of its end, since that could not be begun", end.operation)
-    return stored(progress)
+    now = context.current_utc_datetime
+    end = End.of(context.instance_id, progress, announced, began=began, run=run or began, now=now)
+    for _ in range(_ANNOUNCEMENTS):
+        try:
+            yield context.call_activity("AnnounceEnd", stored(end))
+        except Exception:  # noqa: BLE001, S112 (the SDK raises nothing narrower, and the host logs it)
+            continue
+        return
+    if not context.is_replaying:
+        _log.error("Operation %s: nobody is told of its end, since that could not be begun", end.operation)
 
 
 def show(context: df.DurableOrchestrationContext, status: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ import base64
 import functools
 import hashlib
 import hmac
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -27,6 +28,8 @@ from shared.settings import EventsSettings, SettingsError, public_origin
 from .model import State
 from .problems import TaskHubError
 from .status import OrchestrationClient, OrchestrationStatus, describe, has_ended
+
+_log = logging.getLogger("post_business")
 
 CONTENT_TYPE = "application/cloudevents+json"
 
@@ -121,7 +124,7 @@ class End(BaseModel):
             progress: Its last.
             operations: Path of the operations.
             began: When the orchestration began, in durable time.
-            run: What tells this end from others of the operation, however often the orchestrator comes to it.
+            run: Tells this end from others of the same start, however often the orchestrator comes to it.
             now: Durable time (UTC).
         """
         state: State
@@ -131,7 +134,7 @@ class End(BaseModel):
             state, tally = progress.outcome.outcome if progress.outcome else "failed", None
         return cls(
             # Hexadecimal digits, as the ids of operations are: their list takes those of instances for random.
-            event_id=hashlib.sha256(f"{operation_id} {run.isoformat()}".encode()).hexdigest()[:32],
+            event_id=hashlib.sha256(f"{operation_id} {progress.mark} {run.isoformat()}".encode()).hexdigest()[:32],
             operation=operation_id,
             operations=operations,
             began=began,
@@ -182,19 +185,12 @@ class Sending(BaseModel):
     end: End | None = None
 
 
-async def tell(
-    end: End,
-    client: OrchestrationClient,
-    *,
-    connected: Callable[[], httpx.AsyncClient] | None = None,
-    clock: Callable[[], float] = time.time,
-) -> Sending:
+async def tell(end: End, client: OrchestrationClient, *, clock: Callable[[], float] = time.time) -> Sending:
     """Send the event about an end once, if the operation is seen to have ended; what comes of that is a value.
 
     Args:
         end: As it was announced, or as it was seen the last time.
         client: Of the task hub.
-        connected: Makes the client that sends; by default one that trusts the usual authorities.
         clock: Seconds since 1970.
     """
     if not EventsSettings.wanted():
@@ -202,14 +198,17 @@ async def tell(
     try:
         settings = EventsSettings.from_environment()
         seen = end if end.seen else await _seen(end, client)
-    except (SettingsError, TaskHubError) as error:
-        return Sending(outcome="deferred", reason=f"{type(error).__name__}: {error}")
+    except SettingsError as error:
+        _log.error("No event is sent: %s", error)
+        return Sending(outcome="deferred", reason=f"settings: {error}")
+    except TaskHubError as error:
+        return Sending(outcome="deferred", reason=f"task hub: {error}")
     if seen is None:
         return Sending(outcome="deferred", reason="the operation is not seen to have ended yet")
     if not _places.acquire(blocking=False):
         return Sending(outcome="deferred", reason=f"{MOST_AT_ONCE} messages are under way", end=seen)
     try:
-        sending = await _send(seen.event(public_origin()), settings, connected or _connected, clock)
+        sending = await _send(seen.event(public_origin()), settings, clock)
     finally:
         _places.release()
     return sending if sending.outcome != "deferred" else sending.model_copy(update={"end": seen})
@@ -227,9 +226,7 @@ async def _seen(end: End, client: OrchestrationClient) -> End | None:
 _places = threading.BoundedSemaphore(MOST_AT_ONCE)
 
 
-async def _send(
-    event: Event, settings: EventsSettings, connected: Callable[[], httpx.AsyncClient], clock: Callable[[], float]
-) -> Sending:
+async def _send(event: Event, settings: EventsSettings, clock: Callable[[], float]) -> Sending:
     body = event.model_dump_json(exclude_none=True).encode()
     headers = {"Content-Type": CONTENT_TYPE, **signed(event.id, body, settings.signing_keys, int(clock()))}
     url = settings.url.get_secret_value() if settings.url else ""
@@ -237,7 +234,7 @@ async def _send(
         # The status says it all: of the body nothing is read, and a redirect may lead anywhere.
         async with (
             asyncio.timeout(PATIENCE),
-            connected() as client,
+            _connected() as client,
             client.stream("POST", url, content=body, headers=headers, follow_redirects=False) as response,
         ):
             status, wish = response.status_code, response.headers.get("Retry-After")
