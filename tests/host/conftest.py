@@ -127,15 +127,19 @@ def started_host(
         yield None
         return
     folder = tmp_path_factory.mktemp("host")
-    embedded = f"{sys.executable} -m devhost --app {APP} --port {{port}} --state {folder / 'state.db'}"
     host = None
     try:
-        host = CommandHost(COMMAND or embedded, settings_with(shared_sandbox), folder / "host.log")
+        host = CommandHost(command(folder), settings_with(shared_sandbox), folder / "host.log")
         host.start()
     except HostStartError as error:  # no test can do anything then
         pytest.exit(f"{error}\n{host.log_tail() if host else ''}", returncode=1)
     yield host
     host.stop()
+
+
+def command(folder: Path) -> str:
+    """What starts a host; the embedded one, unless another is named, keeps its state in the folder."""
+    return COMMAND or f"{sys.executable} -m devhost --app {APP} --port {{port}} --state {folder / 'state.db'}"
 
 
 def settings_with(sandbox: Sandbox) -> dict[str, str]:

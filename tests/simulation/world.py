@@ -183,7 +183,7 @@ class World:
             "DELIVERY_PARALLELISM": chance.one_of(("1", "12", "20", "40"), "the parallelism"),
             "OPERATIONS_RETENTION_DAYS": "1",
             "BATCH_MAX_BYTES": chance.one_of(("", "", "", "20000", "60000"), "the room for a batch"),
-            "OPERATIONS_EVENTS_URL": chance.one_of(("", "", "https://receiver.example.com/hook"), "the receiver"),
+            "OPERATIONS_EVENTS_URL": chance.one_of(("", "", "", "https://receiver.example.com/hook"), "the receiver"),
         }
 
     def log(self, text: str) -> None:
