@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dev.processes import ANNOUNCEMENT
-from dev.sandbox.api import DEFAULT_PORT, app_environment, create_app
+from dev.sandbox.api import DEFAULT_PORT, EVENTS_PATH, app_environment, create_app
 from dev.sandbox.serving import LOOPBACK, serve
 from dev.stand_in import STAND_IN
 from devhost.settings import SettingsError, read_local_settings
@@ -47,6 +47,9 @@ def main() -> int:
                 print(f"Port {DEFAULT_PORT} is taken: the sandbox API needs it.", file=sys.stderr)
                 return 2
             print(f"Sandbox API on {_SANDBOX_URL}, its counters on {_SANDBOX_URL}/stats")
+            if not environment.get("OPERATIONS_EVENTS_URL"):
+                environment["OPERATIONS_EVENTS_URL"] = _SANDBOX_URL + EVENTS_PATH
+                print(f"Operations that end are told on {_SANDBOX_URL}{EVENTS_PATH}")
         # What was begun with the sandbox must never be posted to a real API.
         return run_host(environment, _STATE / ("sandbox-state.db" if on_sandbox else "state.db"))
 

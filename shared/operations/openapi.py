@@ -325,7 +325,7 @@ def _webhooks() -> dict[str, Any]:
     headers = {
         "webhook-id": "The id of the event",
         "webhook-timestamp": "When this message was sent, in seconds since 1970",
-        "webhook-signature": "`v1,` and a signature in base64, one for each secret, if there is any (Standard Webhooks)",
+        "webhook-signature": "`v1,` and a signature in base64, one for each secret, if any (Standard Webhooks)",
     }
     return {
         "operationEnded": {

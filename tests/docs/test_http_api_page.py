@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from dev.processes import embedded_host, no_settings
-from dev.sandbox.api import app_environment, create_app
+from dev.sandbox.api import EVENTS_PATH, app_environment, create_app
 from dev.sandbox.serving import serve
 from dev.stand_in import STAND_IN
 from shared.access_tokens import TokenError
@@ -83,7 +83,7 @@ def client() -> Iterator[httpx.Client]:
 def reader(client: httpx.Client, tmp_path: Path) -> Iterator[Reader]:
     """Beside an app and a sandbox that were just started, as by `make run`."""
     with serve(create_app(STAND_IN)) as sandbox:
-        settings = NO_SETTINGS | app_environment(sandbox)
+        settings = NO_SETTINGS | app_environment(sandbox) | {"OPERATIONS_EVENTS_URL": f"{sandbox}{EVENTS_PATH}"}
         with embedded_host(ROOT, tmp_path / "state.db", settings, tmp_path / "host.log") as app:
             yield Reader(client, {APP: app, SANDBOX: sandbox})
 
