@@ -75,10 +75,11 @@ def _signing_keys(secret: SecretStr) -> tuple[bytes, ...]:
 
 def _signing_secret(secret: SecretStr) -> SecretStr:
     try:
-        keys = _signing_keys(secret)
+        lengths = [len(key) for key in _signing_keys(secret)]
     except ValueError:
-        keys = ()
-    if not 1 <= len(keys) <= 2 or not all(24 <= len(key) <= 64 for key in keys):
+        lengths = []
+    prefixed = all(text.startswith(_SIGNING_PREFIX) for text in secret.get_secret_value().split())
+    if not prefixed or not 1 <= len(lengths) <= 2 or not all(24 <= length <= 64 for length in lengths):
         raise ValueError("expected whsec_ and 24 to 64 bytes in base64; or two of these, separated by a space")
     return secret
 

@@ -55,9 +55,8 @@ def SendEventOrchestrator(context: df.DurableOrchestrationContext) -> Generator[
             sending = {"outcome": "deferred", "reason": "the activity SendEvent failed"}
         end = sending.pop("end", end)
         now = context.current_utc_datetime
-        delay = retry_delay(
-            sending.get("retry_after"), attempt=attempt, instance_id=context.instance_id, settings=_PACE
-        )
+        wish = sending.get("retry_after")
+        delay = retry_delay(wish, attempt=attempt, instance_id=context.instance_id, settings=_PACE)
         if sending["outcome"] == "deferred" and now + delay > deadline:
             sending["outcome"] = "gave_up"
         status = {"operation": end["operation"], "attempt": attempt, **sending}
@@ -73,16 +72,8 @@ def _report(event_id: str, status: dict[str, Any]) -> None:
     """Log what became of an attempt, and count it if it was the last."""
     outcome = status["outcome"]
     level = {"gave_up": logging.ERROR, "refused": logging.WARNING}.get(outcome, logging.INFO)
-    told = f": {status['reason']}" if "reason" in status else ""
-    _log.log(
-        level,
-        "Event %s of operation %s: attempt %d %s%s",
-        event_id,
-        status["operation"],
-        status["attempt"],
-        outcome,
-        told,
-    )
+    told = f"attempt {status['attempt']} {outcome}" + (f": {status['reason']}" if "reason" in status else "")
+    _log.log(level, "Event %s of operation %s: %s", event_id, status["operation"], told)
     if outcome != "deferred":
         count_event(outcome)
 

@@ -61,9 +61,8 @@ class Operations:
         if status is None:
             if isinstance(started, Batch):
                 started = _with_room(started)
-            keyed = started.model_copy(
-                update={"key": operation_id, "instance": operation_id, "announced": self._announced}
-            )
+            update = {"key": operation_id, "instance": operation_id, "announced": self._announced}
+            keyed = started.model_copy(update=update)
             try:
                 await self._client.start_new(orchestrator, operation_id, stored(keyed))
             except Exception:  # the SDK raises nothing narrower when a request at the same instant came first
@@ -220,9 +219,8 @@ class Operations:
             RequestError: 409, somebody else has started it again; 503, nobody knows in time.
         """
         operation_id, before = ended.instance_id or "", mark_of(ended)
-        started = started.model_copy(
-            update={"instance": operation_id, "mark": uuid.uuid4().hex, "announced": self._announced}
-        )
+        update = {"instance": operation_id, "mark": uuid.uuid4().hex, "announced": self._announced}
+        started = started.model_copy(update=update)
         conflict = RequestError(409, "Conflict", "somebody else retries the operation at the same time")
         if mark_of(await self._get(operation_id)) != before:
             raise conflict  # theirs has begun since `ended` was looked up, which no longer tells all
