@@ -39,8 +39,8 @@ PATIENCE = 15.0
 MOST_AT_ONCE = 8
 """Messages that a process has under way at once: a receiver that hangs must not take the places of deliveries."""
 
-_LOOKS = (0.1, 0.4, 1.5)
-"""Seconds between looks at an operation that is about to end."""
+_LOOKS = (0.0, 0.1, 0.4, 1.5)
+"""Seconds before each look at an operation that is about to end."""
 
 
 class EndedOperation(BaseModel):
@@ -148,13 +148,13 @@ class End(BaseModel):
 
         What is forgotten, or has begun again since, remains as it was announced.
         """
-        if status and not (status.created_time and status.created_time > self.began):
-            if not has_ended(status):
-                return None
-            operation = describe(status)
-            tally = None if operation.batch is None else operation.batch.tally
-            return self.model_copy(update={"state": operation.state, "tally": tally, "seen": True})
-        return self.model_copy(update={"seen": True})
+        if not status or (status.created_time is not None and status.created_time > self.began):
+            return self.model_copy(update={"seen": True})
+        if not has_ended(status):
+            return None
+        operation = describe(status)
+        tally = None if operation.batch is None else operation.batch.tally
+        return self.model_copy(update={"state": operation.state, "tally": tally, "seen": True})
 
     def event(self, origin: str = "") -> Event:
         """The message.
@@ -215,11 +215,10 @@ async def tell(end: End, client: OrchestrationClient, *, clock: Callable[[], flo
 
 
 async def _seen(end: End, client: OrchestrationClient) -> End | None:
-    for pause in (*_LOOKS, None):
-        seen = end.as_seen(await client.get_status(end.operation))
-        if seen is not None or pause is None:
-            return seen
+    for pause in _LOOKS:
         await asyncio.sleep(pause)
+        if (seen := end.as_seen(await client.get_status(end.operation))) is not None:
+            return seen
     return None
 
 

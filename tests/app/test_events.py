@@ -1,5 +1,6 @@
 """The operator's receiver is told of each operation that ends, at least once and under one id, and of nothing in it."""
 
+import asyncio
 import base64
 import json
 import re
@@ -232,6 +233,20 @@ def test_a_receiver_that_hangs_is_asked_again(
     host.wait(event_of(host, operation_id), skip_timers=True)
     assert len(set(told_of(receiver, operation_id))) == 1
     assert len(receiver.messages) == 2
+
+
+def test_a_receiver_that_takes_its_time_is_told_once(
+    host: RunningHost, app: httpx.Client, new_record: NewRecord, receiver: Receiver
+) -> None:
+    async def slowly() -> int:
+        await asyncio.sleep(0.5)
+        return 202
+
+    receiver.answers.append(slowly)
+    operation_id = start(app, new_record())
+    host.settle()
+    host.advance(DAY)
+    assert len(told_of(receiver, operation_id)) == 1
 
 
 def test_receivers_that_hang_leave_places_for_deliveries(
