@@ -137,11 +137,13 @@ def test_what_is_cancelled_or_given_up_is_told(
     sandbox: Sandbox,
     new_record: NewRecord,
     receiver: Receiver,
+    monkeypatch: pytest.MonkeyPatch,
     path: str,
     end: str,
 ) -> None:
+    monkeypatch.setenv("DELIVERY_DEADLINE", "1000")
     record = new_record()
-    sandbox.disturb(records={key_of(record): [LATER] * 200})
+    sandbox.disturb(records={key_of(record): [LATER] * 3})
     operation_id = app.post(path, json=[record] if "batch" in path else record).raise_for_status().json()["id"]
     host.settle()
     assert receiver.events == []
@@ -176,14 +178,25 @@ def test_what_an_operator_starts_again_is_told_again(
     operation_id = start_batch(app, [new_record()]) if batch else start(app, new_record())
     host.settle()
     host.advance(5)
-    control = app.get("/runtime/webhooks/durabletask/instances")
-    assert control.status_code == 200
-    app.post(
-        f"/runtime/webhooks/durabletask/instances/{operation_id}/restart?restartWithNewInstanceId=false"
-    ).raise_for_status()
+    control = f"/runtime/webhooks/durabletask/instances/{operation_id}"
+    app.post(f"{control}/restart?restartWithNewInstanceId=false").raise_for_status()
     host.settle()
     (first, _), (second, _) = told_of(receiver, operation_id)
     assert first != second
+
+
+def test_what_an_operator_terminates_is_not_told(
+    host: RunningHost, app: httpx.Client, sandbox: Sandbox, new_record: NewRecord, receiver: Receiver
+) -> None:
+    record = new_record()
+    sandbox.disturb(records={key_of(record): [LATER]})
+    operation_id = start(app, record)
+    host.settle()
+    app.post(f"/runtime/webhooks/durabletask/instances/{operation_id}/terminate?reason=no").raise_for_status()
+    host.wait(operation_id)
+    host.settle()
+    assert operation(app, operation_id)["state"] == "cancelled"
+    assert receiver.messages == []
 
 
 # Receivers who are not well
@@ -331,14 +344,17 @@ def test_after_a_day_the_event_is_given_up_with_one_error(
     receiver: Receiver,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    receiver.answers.extend([500] * 1000)
+    async def in_an_hour() -> web.Response:
+        return web.Response(status=500, headers={"Retry-After": "3600"})
+
+    receiver.answers.extend([in_an_hour] * 100)
     began = host.now
     operation_id = start(app, new_record())
     host.settle()
     ended = host.wait(event_of(host, operation_id), skip_timers=True)
     assert ended.output["outcome"] == "gave_up"
-    assert timedelta(hours=23) < host.now - began <= timedelta(days=1)
-    assert 90 < len(receiver.messages) < 120
+    assert timedelta(hours=22) < host.now - began <= timedelta(days=1)
+    assert len(receiver.messages) == 24
     errors = [one.getMessage() for one in caplog.records if one.levelname == "ERROR" and one.name == "post_business"]
     assert len(errors) == 1
     assert operation_id in errors[0]
