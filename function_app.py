@@ -24,9 +24,10 @@ from shared.delivery.records import Delivery, after_attempt
 from shared.functions.answers import json_response, problems_answered, started, validated
 from shared.functions.batches import batches
 from shared.functions.bulk import bulk
+from shared.functions.events import events
 from shared.functions.maintenance import maintenance
 from shared.functions.operations import operations
-from shared.functions.orchestrations import attempted, cancelled_before, cancelled_during, report, show
+from shared.functions.orchestrations import announce, attempted, cancelled_before, cancelled_during, report, show
 from shared.operations import requests
 from shared.operations.status import CANCEL
 from shared.settings import DeliverySettings
@@ -76,14 +77,16 @@ def PostBusinessOrchestrator(context: df.DurableOrchestrationContext) -> Generat
         )
         if cancelled:
             progress = progress.cancelled()
-        report(context, progress)
         if progress.next_attempt_at is None:
-            return stored(progress)
+            break
+        report(context, progress)
         cancelled = yield from cancelled_before(context, progress.next_attempt_at, cancel)
         if cancelled or context.current_utc_datetime > delivery.deadline(started_at):
             progress = progress.cancelled() if cancelled else progress.given_up()
-            report(context, progress)
-            return stored(progress)
+            break
+    yield from announce(context, progress, delivery.announced, began=started_at)
+    report(context, progress)
+    return stored(progress)
 
 
 @app.activity_trigger("attempt")
@@ -105,3 +108,4 @@ app.register_functions(batches)
 app.register_functions(operations)
 app.register_functions(bulk)
 app.register_functions(maintenance)
+app.register_functions(events)

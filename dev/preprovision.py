@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 
-SECRETS = ("BUSINESS_API_CLIENT_SECRET", "BUSINESS_API_PRIVATE_KEY")
+SECRETS = ("BUSINESS_API_CLIENT_SECRET", "BUSINESS_API_PRIVATE_KEY", "OPERATIONS_EVENTS_SECRET")
 PROVIDER = "Microsoft.App"
 """Flex Consumption's subnet is delegated to it; no resource of the template makes Azure register it by itself."""
 

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dev.processes import ANNOUNCEMENT
-from dev.sandbox.api import DEFAULT_PORT, app_environment, create_app
+from dev.sandbox.api import DEFAULT_PORT, EVENTS_PATH, app_environment, create_app
 from dev.sandbox.serving import LOOPBACK, serve
 from dev.stand_in import STAND_IN
 from devhost.settings import SettingsError, read_local_settings
@@ -47,6 +47,7 @@ def main() -> int:
                 print(f"Port {DEFAULT_PORT} is taken: the sandbox API needs it.", file=sys.stderr)
                 return 2
             print(f"Sandbox API on {_SANDBOX_URL}, its counters on {_SANDBOX_URL}/stats")
+            print(f"Operations that end are told to {environment['OPERATIONS_EVENTS_URL']}")
         # What was begun with the sandbox must never be posted to a real API.
         return run_host(environment, _STATE / ("sandbox-state.db" if on_sandbox else "state.db"))
 
@@ -67,10 +68,16 @@ Or look at http://{LOOPBACK}:{_PORT}/
 
 
 def settled(environment: dict[str, str]) -> tuple[dict[str, str], bool]:
-    """The environment of the app, and whether its API is the sandbox: so without any setting of an API."""
+    """The environment of the app, and whether its API is the sandbox: so without any setting of an API.
+
+    The sandbox is told of the ends of operations, too, unless somebody else is.
+    """
     if not any(value for name, value in environment.items() if name.startswith("BUSINESS_API_")):
         environment = environment | app_environment(_SANDBOX_URL)
-    return environment, environment.get("BUSINESS_API_BASE_URL", "").rstrip("/") == _SANDBOX_URL
+    on_sandbox = environment.get("BUSINESS_API_BASE_URL", "").rstrip("/") == _SANDBOX_URL
+    if on_sandbox and not environment.get("OPERATIONS_EVENTS_URL"):
+        environment = environment | {"OPERATIONS_EVENTS_URL": f"{_SANDBOX_URL}{EVENTS_PATH}"}
+    return environment, on_sandbox
 
 
 def run_host(environment: dict[str, str], state: Path) -> int:

@@ -249,6 +249,14 @@ param batchMaxBytes string = ''
 @description('Days after which an operation that has ended is forgotten; 0 for never')
 param operationsRetentionDays string = ''
 
+@description('Who is told when an operation ends; nobody if empty')
+@secure() // its query may hold a key
+param operationsEventsUrl string = ''
+
+@secure()
+@description('Signs what is told: whsec_ and base64. Goes into the vault; if empty, what the vault holds stays')
+param operationsEventsSecret string = ''
+
 var token = toLower(uniqueString(subscription().id, environmentName, location))
 var tags = {
   'azd-env-name': environmentName
@@ -303,6 +311,8 @@ var deliverySettings = {
   DELIVERY_PARALLELISM: deliveryParallelism
   BATCH_MAX_BYTES: empty(batchMaxBytes) && !onStorage ? schedulerBatchMaxBytes : batchMaxBytes
   OPERATIONS_RETENTION_DAYS: operationsRetentionDays
+  OPERATIONS_EVENTS_URL: operationsEventsUrl
+  OPERATIONS_EVENTS_SECRET: empty(operationsEventsUrl) ? '' : vault.outputs.eventsSecretReference
 }
 
 // A reference to a secret that nobody has set would be a bad setting: it is there only where the app needs the secret.
@@ -365,6 +375,7 @@ module vault 'modules/vault.bicep' = {
     workspaceId: monitoring.outputs.workspaceId
     clientSecret: businessApiClientSecret
     privateKey: businessApiPrivateKey
+    eventsSecret: operationsEventsSecret
     appIdentityName: identityName
     appPrincipalId: identity.outputs.principalId
     operatorPrincipalId: operatorPrincipalId

@@ -1,5 +1,6 @@
 """Environment variables become typed settings; one error names every variable that is missing or bad."""
 
+import base64
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ from pydantic import (
     field_validator,
 )
 
-from shared.http.urls import checked_url
+from shared.http.urls import checked_url, is_loopback
 
 LONGEST_DEADLINE = 604_800.0
 """Seconds, which are seven days: no delivery is under way for longer."""
@@ -55,6 +56,32 @@ def _parameters(text: object) -> object:
         return tuple(parse_qsl(text, strict_parsing=True))
     except ValueError:
         raise ValueError("expected parameters written as a form, such as organization=acme&tenant=7") from None
+
+
+def _receiver(url: SecretStr) -> SecretStr:
+    """Accept the URL of a receiver, whose query may hold a key of its own."""
+    checked_url(url.get_secret_value(), query=True)
+    return url
+
+
+_SIGNING_PREFIX = "whsec_"
+
+
+def _signing_keys(secret: SecretStr) -> tuple[bytes, ...]:
+    """The keys in one or two secrets as Standard Webhooks writes them."""
+    texts = secret.get_secret_value().split()
+    return tuple(base64.b64decode(text.removeprefix(_SIGNING_PREFIX), validate=True) for text in texts)
+
+
+def _signing_secret(secret: SecretStr) -> SecretStr:
+    try:
+        lengths = [len(key) for key in _signing_keys(secret)]
+    except ValueError:
+        lengths = []
+    prefixed = all(text.startswith(_SIGNING_PREFIX) for text in secret.get_secret_value().split())
+    if not prefixed or not 1 <= len(lengths) <= 2 or not all(24 <= length <= 64 for length in lengths):
+        raise ValueError("expected whsec_ and 24 to 64 bytes in base64; or two of these, separated by a space")
+    return secret
 
 
 # What proves the client's identity, by the method to do so: one of these settings.
@@ -204,6 +231,36 @@ class BatchSettings(_EnvironmentSettings):
     PREFIX: ClassVar[str] = "BATCH_"
 
     max_bytes: Annotated[int, Field(ge=10_000)] | None = None
+
+
+class EventsSettings(_EnvironmentSettings):
+    """Who is told of the ends of operations, and the secrets that sign what is told.
+
+    Attributes:
+        url: Of the receiver; None if nobody is told. It may hold a key, and so is shown nowhere.
+        secret: One, or two while receivers change over from one to the other; empty to sign nothing.
+    """
+
+    PREFIX: ClassVar[str] = "OPERATIONS_EVENTS_"
+
+    url: Annotated[SecretStr, AfterValidator(_receiver)] | None = None
+    secret: Annotated[SecretStr, AfterValidator(_signing_secret)] = SecretStr("")
+
+    @property
+    def signing_keys(self) -> tuple[bytes, ...]:
+        """The keys of the secrets."""
+        return _signing_keys(self.secret)
+
+    @classmethod
+    def wanted(cls, environment: Mapping[str, str] | None = None) -> bool:
+        """Whether somebody is to be told, be the settings good or bad: so what ends meanwhile is told once they are."""
+        return bool((os.environ if environment is None else environment).get(f"{cls.PREFIX}URL", "").strip())
+
+
+def public_origin(environment: Mapping[str, str] | None = None) -> str:
+    """Scheme and host of the app's URLs, as Azure tells it; empty where nobody does, or only this machine knows it."""
+    host = (os.environ if environment is None else environment).get("WEBSITE_HOSTNAME", "").strip()
+    return "" if not host or is_loopback(host.partition(":")[0]) else f"https://{host}"
 
 
 def callers_are_authenticated(environment: Mapping[str, str] | None = None) -> bool:

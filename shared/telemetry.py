@@ -52,6 +52,20 @@ def count_outcomes(outcome: str, number: int = 1, *, replayed: int = 0, warned: 
             counter.add(count, {"outcome": outcome} if counter is outcomes else None)
 
 
+@cache
+def _events() -> "Counter":
+    from opentelemetry import metrics
+
+    return metrics.get_meter("post_business").create_counter(
+        "post_business.events", unit="{event}", description="Events about ends of operations: sent, gave_up, refused"
+    )
+
+
+def count_event(outcome: str) -> None:
+    """Count what became of an event: `sent`, `gave_up`, or `refused`, since nobody wants it."""
+    _events().add(1, {"outcome": outcome})
+
+
 def trace_request(request: httpx.Request) -> None:
     """Send the API the context of the current trace (W3C Trace Context: `traceparent`, `tracestate`).
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,7 +25,9 @@ READ_SCOPE = "businesses.read"
 WRITE_SCOPE = "businesses.write"
 SCOPE = f"{WRITE_SCOPE} {READ_SCOPE}"
 TOKEN_PATH = "/auth/token"  # noqa: S105 - a path
+EVENTS_PATH = "/events"
 MAX_KEY_LENGTH = 255
+MAX_EVENTS = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +77,7 @@ _TOKENS = web.AppKey("tokens", AccessTokens)
 _RECORDS = web.AppKey("records", Records)
 _FAULTS = web.AppKey("faults", Faults)
 _COUNTERS = web.AppKey("counters", Counters)
+_EVENTS = web.AppKey("events", deque[dict[str, Any]])
 
 
 def create_app(options: SandboxOptions | None = None) -> web.Application:
@@ -90,8 +93,10 @@ def create_app(options: SandboxOptions | None = None) -> web.Application:
     | `POST /faults`, `DELETE /faults` | set (in place of those before) and reset the faults on demand |
     | `POST /auth/revoke` | refuse every token issued so far |
     | `GET /stats` | counters |
+    | `POST /events` | take an event (CloudEvents, as JSON); nobody asks who has sent it |
+    | `GET /events?subject=` | the last events, each once, however often it came |
 
-    The last three rows are open to everybody: serve this on the loopback interface only.
+    The last five rows are open to everybody: serve this on the loopback interface only.
     """
     options = options or SandboxOptions()
     app = web.Application(middlewares=[answer_problems])
@@ -100,6 +105,7 @@ def create_app(options: SandboxOptions | None = None) -> web.Application:
     app[_TOKENS] = AccessTokens(options.token_lifetime, options.clock)
     app[_COUNTERS] = Counters()
     app[_FAULTS] = Faults(options.clock)
+    app[_EVENTS] = deque(maxlen=MAX_EVENTS)
     app.cleanup_ctx.append(_keep_records)
     app.add_routes(
         [
@@ -111,6 +117,8 @@ def create_app(options: SandboxOptions | None = None) -> web.Application:
             web.post("/faults", post_faults),
             web.delete("/faults", delete_faults),
             web.get("/stats", get_stats),
+            web.post(EVENTS_PATH, post_event),
+            web.get(EVENTS_PATH, get_events),
         ]
     )
     return app
@@ -290,6 +298,22 @@ async def get_stats(request: web.Request) -> web.Response:
         "duplicates": totals.stored - totals.distinct,
     }
     return web.Response(body=to_json(stats), content_type="application/json")
+
+
+async def post_event(request: web.Request) -> web.Response:
+    """Keep an event, unless it has come before."""
+    event = await read_json_object(request)
+    events = request.app[_EVENTS]
+    if all(known.get("id") != event.get("id") for known in events):
+        events.append(event)
+    return web.Response(status=204)
+
+
+async def get_events(request: web.Request) -> web.Response:
+    """The events that came, of all subjects or of one, the oldest first."""
+    subject = request.query.get("subject")
+    events = [event for event in request.app[_EVENTS] if subject in (None, event.get("subject"))]
+    return web.Response(body=to_json(events), content_type="application/json")
 
 
 def _authorize(request: web.Request, scope: str) -> None:

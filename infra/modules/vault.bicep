@@ -1,4 +1,4 @@
-// The vault for what proves the client's identity to the token endpoint. Access is by role, never by access policy.
+// The vault for what proves the client's identity to the token endpoint, and the app's to who is told of ends. Access is by role, never by access policy.
 param name string
 param location string
 param tags tagsType
@@ -19,12 +19,16 @@ param clientSecret string
 @secure()
 param privateKey string
 
+@secure()
+param eventsSecret string
+
 type tagsType = {
   'azd-env-name': string
 }
 
 var clientSecretName = 'business-api-client-secret'
 var privateKeyName = 'business-api-private-key'
+var eventsSecretName = 'operations-events-secret'
 
 resource vault 'Microsoft.KeyVault/vaults@2025-05-01' = {
   name: name
@@ -65,6 +69,15 @@ resource privateKeyEntry 'Microsoft.KeyVault/vaults/secrets@2025-05-01' = if (!e
   properties: {
     value: privateKey
     contentType: 'application/x-pem-file'
+  }
+}
+
+resource eventsSecretEntry 'Microsoft.KeyVault/vaults/secrets@2025-05-01' = if (!empty(eventsSecret)) {
+  parent: vault
+  name: eventsSecretName
+  properties: {
+    value: eventsSecret
+    contentType: 'Standard Webhooks secret'
   }
 }
 
@@ -115,3 +128,4 @@ output id string = vault.id
 // Without a version, so that a new one is found.
 output clientSecretReference string = '@Microsoft.KeyVault(SecretUri=${vault.properties.vaultUri}secrets/${clientSecretName})'
 output privateKeyReference string = '@Microsoft.KeyVault(SecretUri=${vault.properties.vaultUri}secrets/${privateKeyName})'
+output eventsSecretReference string = '@Microsoft.KeyVault(SecretUri=${vault.properties.vaultUri}secrets/${eventsSecretName})'

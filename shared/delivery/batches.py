@@ -145,6 +145,9 @@ class Batch(BaseModel):
         started_at: UTC, in durable time; None before the first round.
         settled_before: How many records were settled before that.
         reason: Why records were given up.
+        announced: The path of the operations, which the event about the end tells; empty if nobody is told of the end.
+        ended_at: UTC, in durable time; when it was decided that nothing more is sent, if the end is announced. A round
+            that only tells the end begins anew if a worker dies, so that its own beginning would name no end for good.
     """
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
@@ -167,6 +170,8 @@ class Batch(BaseModel):
     started_at: datetime | None = None
     settled_before: int = 0
     reason: str | None = None
+    announced: Annotated[str, Field(exclude_if=operator.not_)] = ""
+    ended_at: datetime | None = None
 
     @classmethod
     def of(cls, records: Iterable[NewBusiness | ItemInvalid], settings: DeliverySettings) -> "Batch":
@@ -304,5 +309,6 @@ class Batch(BaseModel):
                 "due_at": None,
                 "started_at": None,
                 "reason": None,
+                "ended_at": None,
             }
         )

@@ -52,6 +52,7 @@ class Delivery(BaseModel):
         was_refused: Whether the API has refused this very record before, under the key that comes first now.
         instance: Id of the instance for which this was written: an operator may have started another one with it.
         mark: Tells this start of the operation from others of the same id.
+        announced: The path of the operations, which the event about the end tells; empty if nobody is told of the end.
     """
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
@@ -65,6 +66,7 @@ class Delivery(BaseModel):
     was_refused: bool = False
     instance: str = ""
     mark: str = ""
+    announced: Annotated[str, Field(exclude_if=operator.not_)] = ""
 
     @classmethod
     def of(cls, business: NewBusiness, settings: DeliverySettings) -> "Delivery":

@@ -282,6 +282,7 @@ class Round:
                 "waiting": (),
                 "doubts": (),
                 "reason": _most_frequent(reasons),
+                "ended_at": now if batch.announced else None,
             }
         )
 

@@ -5,6 +5,7 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from http import HTTPStatus
+from urllib.parse import unquote
 
 import azure.durable_functions as df
 import azure.functions as func
@@ -21,6 +22,7 @@ from shared.operations.model import Operation, Skipped, Validation
 from shared.operations.problems import ANSWERABLE, as_request_error
 from shared.operations.resource import Operations
 from shared.rest import ProblemDetails
+from shared.settings import EventsSettings
 
 _log = logging.getLogger("post_business")
 
@@ -49,6 +51,11 @@ def durable_client(client: df.DurableOrchestrationClient) -> DurableHttpClient:
     return DurableHttpClient(client, durable_http_api(client._orchestration_bindings.rpc_base_url))  # noqa: SLF001
 
 
+def announced(links: Links) -> str:
+    """The path of the operations, however the caller has spelled it; empty if nobody is told of their ends."""
+    return unquote(links.operations).lower() if EventsSettings.wanted() else ""
+
+
 async def started(
     req: func.HttpRequest,
     client: df.DurableOrchestrationClient,
@@ -66,7 +73,7 @@ async def started(
     operation_id = requests.read_operation_id(req.headers.get("Idempotency-Key"))
     preferred_wait = requests.read_preferred_wait(req.headers.get("Prefer"))
     links = Links.of(req.url, route)
-    operations = Operations(durable_client(client))
+    operations = Operations(durable_client(client), announced=announced(links))
     operation = await operations.start(operation_id, wanted)
     status, applied = 202, None
     if preferred_wait:

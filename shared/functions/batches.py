@@ -22,7 +22,7 @@ from shared.operations.status import CANCEL
 from shared.settings import DeliverySettings
 
 from .answers import durable_client, json_response, problems_answered, started, validated
-from .orchestrations import cancelled_before, count_all, report, see_cancel
+from .orchestrations import announce, cancelled_before, count_all, report, see_cancel
 
 batches = df.Blueprint()
 
@@ -43,14 +43,17 @@ async def StartPostBatch(req: func.HttpRequest, client: df.DurableOrchestrationC
 @batches.orchestration_trigger("context")
 def PostBusinessesOrchestrator(context: df.DurableOrchestrationContext) -> Generator[Any, Any, dict[str, Any] | None]:
     """Have the records of a batch posted: in one round what is due, then start anew with what is left."""
-    batch = Batch.model_validate(context.get_input()).begun(context.instance_id, context.current_utc_datetime)
+    began = context.current_utc_datetime
+    batch = Batch.model_validate(context.get_input()).begun(context.instance_id, began)
     cancel = context.wait_for_external_event(CANCEL)
-    round_ = Round(batch, context.current_utc_datetime)
+    round_ = Round(batch, began)
     report(context, round_.status(context.current_utc_datetime))
     cancelled = yield from posted(context, round_, cancel)
     now = context.current_utc_datetime
     if round_.finished:
-        return stored(round_.status(now))
+        status = round_.status(now)
+        yield from announce(context, status, batch.announced, began=began, run=batch.ended_at)
+        return stored(status)
     due = None if cancelled else round_.next_at(now)
     if due is not None and due > now:
         report(context, round_.status(now, next_round_at=due))

@@ -20,7 +20,7 @@ from shared.settings import DeliverySettings
 
 from .answers import durable_client, json_response, linked, problems_answered, started
 from .audit import audit, audit_end
-from .orchestrations import cancelled_before, cancelled_during, report
+from .orchestrations import announce, cancelled_before, cancelled_during, report
 
 bulk = df.Blueprint()
 
@@ -62,6 +62,7 @@ async def _begun(req: func.HttpRequest, client: df.DurableOrchestrationClient, a
 @bulk.orchestration_trigger("context")
 def ChangeOperationsOrchestrator(context: df.DurableOrchestrationContext) -> Generator[Any, Any, dict[str, Any] | None]:
     """Have the operations that a filter finds retried or cancelled, some at a time."""
+    began = context.current_utc_datetime
     work = Bulk.model_validate(context.get_input()).model_copy(update={"instance": context.instance_id})
     cancel = context.wait_for_external_event(CANCEL)
     report(context, work.status)
@@ -76,12 +77,16 @@ def ChangeOperationsOrchestrator(context: df.DurableOrchestrationContext) -> Gen
             cancelled = cancelled or (yield from cancelled_before(context, later, cancel))
         if cancelled:
             work = work.cancelled()
-        report(context, work.status)
         if work.finished:
-            audit_end(context, work.status)
-            return stored(work.status)
-    context.continue_as_new(stored(work))
-    return None
+            break
+        report(context, work.status)
+    else:
+        context.continue_as_new(stored(work))
+        return None
+    yield from announce(context, work.status, work.announced, began=began)
+    report(context, work.status)
+    audit_end(context, work.status)
+    return stored(work.status)
 
 
 @bulk.activity_trigger("work")
@@ -95,4 +100,5 @@ async def SelectOperations(work: dict, client: df.DurableOrchestrationClient) ->
 @bulk.durable_client_input("client")
 async def ChangeOperations(work: dict, client: df.DurableOrchestrationClient) -> dict:  # no generic annotation here
     """Retry or cancel some operations; done twice, it comes to the same."""
-    return stored(await bulk_work.change(Operations(durable_client(client)), Bulk.model_validate(work)))
+    wanted = Bulk.model_validate(work)
+    return stored(await bulk_work.change(Operations(durable_client(client), announced=wanted.announced), wanted))

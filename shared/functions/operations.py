@@ -14,7 +14,7 @@ from shared.operations.model import OperationPage
 from shared.operations.resource import Operations
 from shared.settings import DeliverySettings
 
-from .answers import durable_client, json_response, linked, operation_response, problems_answered
+from .answers import announced, durable_client, json_response, linked, operation_response, problems_answered
 from .audit import audit
 
 operations = df.Blueprint()
@@ -65,11 +65,12 @@ async def RetryOperation(req: func.HttpRequest, client: df.DurableOrchestrationC
     not_stored = requests.read_flag(req.params, "not_stored")
     corrections = requests.Corrections.of(req.headers, req.get_body())
     settings = DeliverySettings.from_environment()
-    operations = Operations(durable_client(client))
+    links = Links.of(req.url, "businesses/operations/{id}/retry")
+    operations = Operations(durable_client(client), announced=announced(links))
     retried = await operations.retry(req.route_params["id"], corrections, settings, not_stored=not_stored)
     with_what = " with corrections" if corrections.body else ""
     audit(req, f"retry of {retried.id}{with_what}{', since nothing of it is stored' if not_stored else ''}")
-    return operation_response(retried, Links.of(req.url, "businesses/operations/{id}/retry"), 202, located=True)
+    return operation_response(retried, links, 202, located=True)
 
 
 @operations.route("openapi.json", methods=["GET"])

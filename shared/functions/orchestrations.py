@@ -8,7 +8,7 @@ from typing import Any
 import azure.durable_functions as df
 
 from shared.delivery.attempts import parse_outcome
-from shared.delivery.batches import BatchProgress
+from shared.delivery.batches import BatchProgress, BatchStatus
 from shared.delivery.bounds import SINGLE_LIMIT, STATUS_LIMIT, bounded, size, stored
 from shared.delivery.chunks import Counts
 from shared.delivery.judgement import FAILED
@@ -21,6 +21,9 @@ _log = logging.getLogger("post_business")
 
 type Reported = Progress | BatchProgress | BulkStatus
 """What an orchestrator shows of how far it is."""
+
+_ANNOUNCEMENTS = 3
+"""How often it is tried to announce an end: its outcome counts more, and is not held up for longer."""
 
 
 def attempted(posting: Any) -> Generator[Any, Any, AttemptOutcome]:
@@ -65,6 +68,41 @@ def report(context: df.DurableOrchestrationContext, progress: Reported) -> None:
         _log.info("Operation %s: %s", context.instance_id, progress)
         if isinstance(progress, Progress) and progress.outcome is not None:
             count(progress.outcome)
+
+
+def announce(
+    context: df.DurableOrchestrationContext,
+    progress: Progress | BatchStatus | BulkStatus,
+    announced: str,
+    *,
+    began: datetime,
+    run: datetime | None = None,
+) -> Generator[Any, Any]:
+    """Have the end of an operation told, if it is to be, as the last that is done before it is shown.
+
+    So what has ended stays as it is: it may be retried and erased, and no event is sent before it.
+
+    Args:
+        context: Of the orchestrator.
+        progress: At the end.
+        announced: The path of the operations; empty if nobody is told of the end.
+        began: When this orchestration began, in durable time.
+        run: What tells this end from others of the same start, if that is not the beginning.
+    """
+    if not announced:
+        return
+    from shared.operations.events import End  # here, since only who wants events should pay for them
+
+    now = context.current_utc_datetime
+    end = End.of(context.instance_id, progress, announced, began=began, run=run or began, now=now)
+    for _ in range(_ANNOUNCEMENTS):
+        try:
+            yield context.call_activity("AnnounceEnd", stored(end))
+        except Exception:  # noqa: BLE001, S112 (the SDK raises nothing narrower, and the host logs it)
+            continue
+        return
+    if not context.is_replaying:
+        _log.error("Operation %s: nobody is told of its end, since that could not be begun", end.operation)
 
 
 def show(context: df.DurableOrchestrationContext, status: dict[str, Any]) -> None:

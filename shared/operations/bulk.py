@@ -2,12 +2,13 @@
 
 import hashlib
 import json
+import operator
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple, Self
+from typing import Annotated, Any, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from shared.settings import DeliverySettings
 
@@ -83,6 +84,8 @@ class Bulk(BaseModel):
         found: How many were changed in this pass through the list.
         failures: How many activities in a row have failed, or come to nothing.
         status: How far all this is.
+        announced: The path of the operations, which events about ends tell, also about those that are retried; empty if
+            nobody is told of them.
     """
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
@@ -97,6 +100,7 @@ class Bulk(BaseModel):
     found: int = 0
     failures: int = 0
     status: BulkStatus
+    announced: Annotated[str, Field(exclude_if=operator.not_)] = ""
 
     @classmethod
     def read(cls, action: str, parameters: Mapping[str, str], settings: DeliverySettings, now: datetime) -> Self:

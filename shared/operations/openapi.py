@@ -9,6 +9,7 @@ from shared.business import Business, NewBusiness, assigned, example
 from shared.delivery.batches import MAX_RECORDS
 
 from .bulk import STATES
+from .events import CONTENT_TYPE, Event
 from .list_query import DEFAULT_LIMIT, LONGEST_REASON, MAX_LIMIT, RECENT
 from .model import BulkPreview, Operation, OperationPage, ResultPage, Validation
 from .problems import Refusal
@@ -77,7 +78,7 @@ def document(server_url: str) -> dict[str, Any]:
     """
     schemas = schemas_of(
         sent=[NewBusiness],
-        answered=[Business, Operation, OperationPage, BulkPreview, ResultPage, Validation, Refusal],
+        answered=[Business, Operation, OperationPage, BulkPreview, ResultPage, Validation, Refusal, Event],
         ref_template=_REF,
     )
     schemas["Correction"] = {
@@ -110,6 +111,7 @@ def document(server_url: str) -> dict[str, Any]:
         "security": [{"header": []}, {"query": []}],
         "tags": [{"name": name, "description": description} for name, description in _TAGS.items()],
         "paths": _paths(),
+        "webhooks": _webhooks(),
         "components": {
             "schemas": schemas,
             "securitySchemes": {
@@ -366,6 +368,35 @@ def _filters() -> list[dict[str, Any]]:
         _IN_DOUBT,
         _REASON,
     ]
+
+
+def _webhooks() -> dict[str, Any]:
+    """What the app sends, if its operator has named somebody to be told."""
+    headers = {
+        "webhook-id": "The id of the event",
+        "webhook-timestamp": "When this message was sent, in seconds since 1970",
+        "webhook-signature": "`v1,` and a signature in base64, one for each secret, if any (Standard Webhooks)",
+    }
+    return {
+        "operationEnded": {
+            "post": {
+                "operationId": "OperationEnded",
+                "tags": ["operations"],
+                "summary": "An operation has ended; sent until it is taken, for a day",
+                "parameters": [
+                    {"name": name, "in": "header", "description": description, "schema": {"type": "string"}}
+                    for name, description in headers.items()
+                ],
+                "requestBody": {"required": True, "content": _content("Event", CONTENT_TYPE)},
+                "security": [],
+                "responses": {
+                    "204": _answer("Taken; so is what has any other status of 2xx"),
+                    "410": _answer("Not wanted: this event is not sent again"),
+                    "503": _answer("Not now, and so with any other status", headers=_RETRY_AFTER),
+                },
+            }
+        }
+    }
 
 
 def _span(name: str, description: str) -> dict[str, Any]:

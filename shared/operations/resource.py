@@ -41,10 +41,16 @@ _CONFIRM_SECONDS = 30.0
 
 
 class Operations:
-    """The operations of this app, found through the durable client binding of a function."""
+    """The operations of this app, found through the durable client binding of a function.
 
-    def __init__(self, client: OrchestrationClient) -> None:
+    Args:
+        client: Of the binding.
+        announced: The path of the operations, if the ends of those that are started are to be announced.
+    """
+
+    def __init__(self, client: OrchestrationClient, *, announced: str = "") -> None:
         self._client = client
+        self._announced = announced
 
     async def start(self, operation_id: str, started: Delivery | Batch | Bulk) -> Operation:
         """Start an operation, or find the one that the same request has started before.
@@ -57,7 +63,8 @@ class Operations:
         if status is None:
             if isinstance(started, Batch):
                 started = _with_room(started)
-            update = {"instance": operation_id} | ({} if isinstance(started, Bulk) else {"key": operation_id})
+            update = {"instance": operation_id, "announced": self._announced}
+            update |= {} if isinstance(started, Bulk) else {"key": operation_id}
             try:
                 await self._client.start_new(orchestrator, operation_id, stored(started.model_copy(update=update)))
             except Exception:  # the SDK raises nothing narrower when a request at the same instant came first
@@ -231,7 +238,8 @@ class Operations:
             RequestError: 409, somebody else has started it again; 503, nobody knows in time.
         """
         operation_id, before = ended.instance_id or "", mark_of(ended)
-        started = started.model_copy(update={"instance": operation_id, "mark": mark or uuid.uuid4().hex})
+        update = {"instance": operation_id, "mark": mark or uuid.uuid4().hex, "announced": self._announced}
+        started = started.model_copy(update=update)
         conflict = RequestError(409, "Conflict", "somebody else retries the operation at the same time")
         if mark_of(await self._get(operation_id)) != before:
             raise conflict  # theirs has begun since `ended` was looked up, which no longer tells all

@@ -37,6 +37,7 @@ def test_the_sandbox_is_started_unless_the_settings_name_another_api(
     assert started == on_sandbox
     if on_sandbox:
         assert BusinessApiSettings.from_environment(chosen).scope == SCOPE
+        assert chosen["OPERATIONS_EVENTS_URL"].endswith(":7072/events")
     else:
         assert chosen == environment
 

@@ -1,6 +1,7 @@
 """What operators see: a log line and a count for every transition, never for a replay, and one trace to the API."""
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 
@@ -21,6 +22,7 @@ from shared.business import COLLECTION, BusinessApi, assigned, example
 from shared.delivery.attempts import Attempt, post_record
 from shared.rest import ClientOptions
 from shared.telemetry import trace_request
+from tests.receiver import receiving
 from tests.sandboxed import REFUSED, NewRecord, Sandbox, key_of
 
 
@@ -102,6 +104,32 @@ def test_a_record_that_was_taken_with_an_answer_that_cannot_be_read_is_counted_a
     assert len(app.get(f"{operations}/{batch}/results?warning=true").json()["results"]) == 2
     found = app.get(f"{operations}?warning=true").json()["operations"]
     assert {single, batch} <= {operation["id"] for operation in found}
+
+
+def test_what_becomes_of_an_event_is_counted_and_logged_once(
+    counted: Callable[[], Counter[str]],
+    host: RunningHost,
+    app: httpx.Client,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    new_record: NewRecord,
+) -> None:
+    caplog.set_level("INFO", logger="post_business")
+    with receiving() as receiver:
+        monkeypatch.setenv("OPERATIONS_EVENTS_URL", receiver.url)
+        receiver.answers.extend([503, 204, 410])
+        taken = app.post("/api/businesses", json=new_record()).json()["id"]
+        host.settle()
+        host.advance(10)
+        refused = app.post("/api/businesses", json=new_record()).json()["id"]
+        host.settle()
+    assert counted() == {"posted": 2, "sent": 1, "refused": 1}
+    lines = [line for line in caplog.messages if line.startswith("Event ")]
+    assert [re.sub("^Event [0-9a-f]{32} of operation ", "", line) for line in lines] == [
+        f"{taken}: attempt 1 deferred: status 503",
+        f"{taken}: attempt 2 sent",
+        f"{refused}: attempt 1 refused: status 410",
+    ]
 
 
 def test_the_records_of_a_batch_are_counted_one_by_one(

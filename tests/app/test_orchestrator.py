@@ -14,7 +14,8 @@ from devhost.orchestration import CUSTOM_STATUS_LIMIT, utf_16_size
 from shared.business import assigned, example
 from shared.delivery.batches import Batch
 from shared.delivery.bounds import stored
-from shared.delivery.outcomes import may_be_stored
+from shared.delivery.outcomes import Cancelled, may_be_stored
+from shared.delivery.rounds import Round
 from shared.functions.batches import PostBusinessesOrchestrator
 from shared.settings import DeliverySettings
 from tests.sandboxed import business
@@ -58,8 +59,8 @@ class History:
             self._turn()
             self._ended(task, result)
 
-    def activity(self, task: int, result: Any) -> None:
-        self._add(4, EventId=task, Name="PostBusiness")
+    def activity(self, task: int, result: Any, name: str = "PostBusiness") -> None:
+        self._add(4, EventId=task, Name=name)
         self._add(13)
         self._turn()
         self._ended(task, result)
@@ -443,3 +444,57 @@ def test_at_the_deadline_what_is_left_of_a_batch_is_given_up() -> None:
     assert [one.outcome for one in following.outcomes] == ["gave_up", "gave_up", "posted"]
     state = History(PostBusinessesOrchestrator, **stored(following)).replay()
     assert (state["isDone"], state["customStatus"]["reason"]) == (True, "503")
+
+
+# Ends that are told
+
+TOLD = "/api/businesses/operations"
+
+
+def announced(state: dict[str, Any]) -> dict[str, Any]:
+    """What the last action announces."""
+    action = actions_of(state)[-1]
+    assert action["functionName"] == "AnnounceEnd"
+    end: dict[str, Any] = json.loads(action["input"])
+    return end
+
+
+def test_an_end_is_announced_before_it_is_shown() -> None:
+    history = History(announced=TOLD)
+    history.activity(0, POSTED)
+    state = history.replay()
+    assert not state["isDone"]
+    assert "outcome" not in state["customStatus"]
+    end = announced(state)
+    assert (end["operation"], end["operations"], end["state"]) == (INSTANCE, TOLD, "posted")
+    assert "Acme" not in json.dumps(end)
+    history.activity(1, None, "AnnounceEnd")
+    state = history.replay()
+    assert state["isDone"]
+    assert state["output"]["outcome"]["outcome"] == "posted"
+
+
+def test_an_end_that_cannot_be_announced_three_times_is_shown_all_the_same() -> None:
+    history = History(announced=TOLD)
+    history.activity(0, POSTED)
+    for task in (1, 2, 3):
+        history.activity(task, RuntimeError("no task hub"), "AnnounceEnd")
+    state = history.replay()
+    assert state["isDone"]
+    assert state["output"]["outcome"]["outcome"] == "posted"
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_a_turn_that_is_begun_anew_announces_the_end_under_the_same_id(batch: bool) -> None:
+    ids = set()
+    for late in (timedelta(), timedelta(minutes=5)):
+        if batch:
+            whole = Batch.of([business()], DeliverySettings()).model_copy(update={"announced": TOLD})
+            given = stored(Round(whole.begun(INSTANCE, START), START).closed(Cancelled, START))
+            history = History(PostBusinessesOrchestrator, now=START + late, **given)
+        else:
+            history = History(announced=TOLD)
+            history.now += late
+            history.activity(0, REJECTED)
+        ids.add(announced(history.replay())["event_id"])
+    assert len(ids) == 1

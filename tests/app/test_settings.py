@@ -1,10 +1,11 @@
 """Environment variables become settings; whatever is wrong with them is said at once, by name, without values."""
 
+import base64
 import pickle
 
 import pytest
 
-from shared.settings import BusinessApiSettings, DeliverySettings, SettingsError
+from shared.settings import BusinessApiSettings, DeliverySettings, EventsSettings, SettingsError, public_origin
 
 COMPLETE = {
     "BUSINESS_API_BASE_URL": "https://api.example.com/v1",
@@ -104,3 +105,58 @@ def test_delivery_settings_have_defaults_and_are_checked() -> None:
 def test_the_error_survives_pickling() -> None:
     error = SettingsError({"BUSINESS_API_BASE_URL": "missing"})
     assert pickle.loads(pickle.dumps(error)).problems == error.problems  # noqa: S301 (bytes of our own)
+
+
+def signing_secret(length: int = 32) -> str:
+    return "whsec_" + base64.b64encode(bytes(range(length))).decode()
+
+
+@pytest.mark.parametrize(
+    ("environment", "url", "keys"),
+    [
+        ({}, None, 0),
+        ({"URL": " https://receiver.example.com/hook?code=k "}, "https://receiver.example.com/hook?code=k", 0),
+        ({"URL": "http://127.0.0.1:7072/events"}, "http://127.0.0.1:7072/events", 0),
+        ({"URL": "https://receiver.example.com", "SECRET": signing_secret()}, "https://receiver.example.com", 1),
+        ({"SECRET": f"{signing_secret(24)} {signing_secret(64)}"}, None, 2),
+    ],
+)
+def test_events_have_a_receiver_and_up_to_two_secrets(environment: dict[str, str], url: str | None, keys: int) -> None:
+    variables = {f"OPERATIONS_EVENTS_{name}": value for name, value in environment.items()}
+    settings = EventsSettings.from_environment(variables)
+    assert (settings.url and settings.url.get_secret_value(), len(settings.signing_keys)) == (url, keys)
+    assert EventsSettings.wanted(variables) == (url is not None)
+    for value in environment.values():
+        assert value.strip() not in repr(settings) + str(settings.model_dump())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("URL", "http://receiver.example.com/hook"),
+        ("URL", "receiver.example.com"),
+        ("URL", "https://user:password@receiver.example.com"),
+        ("SECRET", "plain"),
+        ("SECRET", base64.b64encode(bytes(32)).decode()),
+        ("SECRET", "whsec_!"),
+        ("SECRET", signing_secret(23)),
+        ("SECRET", signing_secret(65)),
+        ("SECRET", " ".join([signing_secret()] * 3)),
+        ("SECRET", "@Microsoft.KeyVault(SecretUri=https://kv.vault.azure.net/secrets/x)"),
+    ],
+)
+def test_a_bad_setting_of_events_is_named_and_not_repeated(name: str, value: str) -> None:
+    variable = f"OPERATIONS_EVENTS_{name}"
+    with pytest.raises(SettingsError) as raised:
+        EventsSettings.from_environment({variable: value})
+    assert raised.value.problems.keys() == {variable}
+    assert value not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("host", "origin"),
+    [("", ""), ("func-x.azurewebsites.net", "https://func-x.azurewebsites.net"), ("localhost:7071", "")],
+)
+def test_the_public_origin_is_the_one_that_azure_tells(host: str, origin: str) -> None:
+    assert public_origin({"WEBSITE_HOSTNAME": host}) == origin
+    assert public_origin({}) == ""

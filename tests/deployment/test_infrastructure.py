@@ -145,8 +145,8 @@ def test_python_is_one_version_on_azure_in_the_build_and_here(bicep: dict[str, A
 
 def test_secrets_are_secure_parameters_in_every_file_that_they_pass(bicep: dict[str, Any]) -> None:
     for file, names in {
-        "main.bicep": ("businessApiClientSecret", "businessApiPrivateKey"),
-        "modules/vault.bicep": ("clientSecret", "privateKey"),
+        "main.bicep": ("businessApiClientSecret", "businessApiPrivateKey", "operationsEventsSecret"),
+        "modules/vault.bicep": ("clientSecret", "privateKey", "eventsSecret"),
     }.items():
         for name in names:
             parameter = bicep[file]["parameters"][name]
@@ -156,7 +156,8 @@ def test_secrets_are_secure_parameters_in_every_file_that_they_pass(bicep: dict[
 
 def test_secrets_go_to_the_vault_only_and_none_is_written_or_asked_for(bicep: dict[str, Any], bicep_text: str) -> None:
     for file, arguments in module_calls(bicep):
-        passed = {"businessApiClientSecret", "businessApiPrivateKey"} & {str(value) for value in arguments.values()}
+        secrets = {"businessApiClientSecret", "businessApiPrivateKey", "operationsEventsSecret"}
+        passed = secrets & {str(value) for value in arguments.values()}
         assert not passed or file == "modules/vault.bicep"
     assert not re.search(r"\blist(Keys|Secrets|\w*Sas)\b|AccountKey=|SharedAccess|InstrumentationKey=", bicep_text)
 
@@ -165,7 +166,7 @@ def test_the_app_reads_secrets_through_references_without_a_version(root: Path) 
     vault = (root / "infra/modules/vault.bicep").read_text()
     outputs = re.findall(r"^output \w+Reference string = '(.+)'$", vault, re.MULTILINE)
     names = re.findall(r"^var (\w+Name) = ", vault, re.MULTILINE)
-    assert {"clientSecretName", "privateKeyName"} <= set(names)
+    assert {"clientSecretName", "privateKeyName", "eventsSecretName"} <= set(names)
     assert outputs == [
         f"@Microsoft.KeyVault(SecretUri=${{vault.properties.vaultUri}}secrets/${{{name}}})" for name in names
     ]
@@ -272,8 +273,8 @@ def of_type(template: dict[str, Any], kind: str) -> list[dict[str, Any]]:
 def test_secrets_are_secure_in_what_the_compiler_makes(template: dict[str, Any]) -> None:
     inner = template["resources"]["vault"]["properties"]["template"]
     for parameters, names in (
-        (template["parameters"], ("businessApiClientSecret", "businessApiPrivateKey")),
-        (inner["parameters"], ("clientSecret", "privateKey")),
+        (template["parameters"], ("businessApiClientSecret", "businessApiPrivateKey", "operationsEventsSecret")),
+        (inner["parameters"], ("clientSecret", "privateKey", "eventsSecret")),
     ):
         assert {parameters[name]["type"].lower() for name in names} == {"securestring"}
 

@@ -1,5 +1,6 @@
 """docs/http-api.md: every command is sent to a running app, and every answer, state, error and limit is compared."""
 
+import base64
 import json
 import re
 import time
@@ -12,19 +13,20 @@ import httpx
 import pytest
 
 from dev.processes import embedded_host, no_settings
-from dev.sandbox.api import app_environment, create_app
+from dev.sandbox.api import EVENTS_PATH, app_environment, create_app
 from dev.sandbox.serving import serve
 from dev.stand_in import STAND_IN
 from shared.access_tokens import TokenError
 from shared.business import example
 from shared.delivery.batches import MAX_RECORDS, PAGE_SIZE
 from shared.operations import requests as intake
+from shared.operations.events import signed
 from shared.operations.list_query import DEFAULT_LIMIT, MAX_LIMIT, RECENT
 from shared.operations.model import Operation, State
 from shared.operations.openapi import document
 from shared.operations.problems import TaskHubError, as_request_error
 from shared.rest import ApiError
-from shared.settings import SettingsError
+from shared.settings import EventsSettings, SettingsError
 from tests.docs.curl import Exchange, Request, masked, read_exchanges, told
 from tests.docs.markdown import ROOT, read_blocks, read_page, table_rows
 
@@ -83,7 +85,7 @@ def client() -> Iterator[httpx.Client]:
 def reader(client: httpx.Client, tmp_path: Path) -> Iterator[Reader]:
     """Beside an app and a sandbox that were just started, as by `make run`."""
     with serve(create_app(STAND_IN)) as sandbox:
-        settings = NO_SETTINGS | app_environment(sandbox)
+        settings = NO_SETTINGS | app_environment(sandbox) | {"OPERATIONS_EVENTS_URL": f"{sandbox}{EVENTS_PATH}"}
         with embedded_host(ROOT, tmp_path / "state.db", settings, tmp_path / "host.log") as app:
             yield Reader(client, {APP: app, SANDBOX: sandbox})
 
@@ -125,6 +127,20 @@ def test_every_route_has_a_command(method: str, path: str) -> None:
     pattern = re.compile(re.sub(r"\\{id\\}", "[^/]+", re.escape(f"{APP}/api{path}")))
     sent = [exchange.request(defaultdict(str, business="some-id")) for _, exchange in EXCHANGES]
     assert [request for request in sent if request.method == method and pattern.fullmatch(request.url.split("?")[0])]
+
+
+def test_the_receiver_of_the_page_takes_what_is_signed_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    (program,) = [block.text for block in read_blocks(PAGE) if block.heading == "Being told of the end"][1:]
+    receiver: dict[str, Any] = {}
+    exec(program, receiver)  # noqa: S102 (as a reader does)
+    secret = "whsec_" + base64.b64encode(bytes(32)).decode()
+    monkeypatch.setenv("OPERATIONS_EVENTS_SECRET", secret)
+    keys = EventsSettings.from_environment().signing_keys
+    body = json.dumps({"id": "e", "subject": "o", "data": {"state": "posted"}}).encode()
+    headers = signed("e", body, keys, int(time.time()))
+    assert receiver["receive"](headers, body) == 204
+    assert receiver["receive"](headers, body.replace(b"posted", b"failed")) == 401
+    assert receiver["receive"](signed("e", body, keys, int(time.time()) - 600), body) == 401
 
 
 def test_every_state_is_told_with_whether_it_is_the_end() -> None:

@@ -129,7 +129,7 @@ def started_host(
     folder = tmp_path_factory.mktemp("host")
     host = None
     try:
-        host = CommandHost(COMMAND or embedded_command(folder), settings_with(shared_sandbox), folder / "host.log")
+        host = CommandHost(command(folder), settings_with(shared_sandbox), folder / "host.log")
         host.start()
     except HostStartError as error:  # no test can do anything then
         pytest.exit(f"{error}\n{host.log_tail() if host else ''}", returncode=1)
@@ -137,9 +137,9 @@ def started_host(
     host.stop()
 
 
-def embedded_command(folder: Path) -> str:
-    """How to start the embedded host, with its state in a folder."""
-    return f"{sys.executable} -m devhost --app {APP} --port {{port}} --state {folder / 'state.db'}"
+def command(folder: Path) -> str:
+    """What starts a host; the embedded one, unless another is named, keeps its state in the folder."""
+    return COMMAND or f"{sys.executable} -m devhost --app {APP} --port {{port}} --state {folder / 'state.db'}"
 
 
 def settings_with(sandbox: Sandbox) -> dict[str, str]:

@@ -11,7 +11,7 @@ import pytest
 from dev.processes import CommandHost
 from tests.sandboxed import LATER, REFUSED, NewRecord, Sandbox, key_of
 
-from .conftest import COMMAND, KEY, NOT_OURS, PATIENCE, URL, Caller, embedded_command, settings_with
+from .conftest import KEY, NOT_OURS, PATIENCE, URL, Caller, command, settings_with
 
 MANY, STILL_REFUSED = 300, 30
 DEADLINE = 3
@@ -23,7 +23,7 @@ def soon(sandbox: Sandbox, tmp_path: Path) -> Iterator[Caller]:
     if URL:
         pytest.skip(NOT_OURS)
     settings = settings_with(sandbox) | {"DELIVERY_DEADLINE": str(DEADLINE)}
-    host = CommandHost(COMMAND or embedded_command(tmp_path), settings, tmp_path / "host.log")
+    host = CommandHost(command(tmp_path), settings, tmp_path / "host.log")
     host.start()
     try:
         with closing(Caller(host.url, KEY)) as caller:

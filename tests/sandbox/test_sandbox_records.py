@@ -202,3 +202,11 @@ def test_the_end_of_serving_closes_the_database(tmp_path: Path) -> None:
     with serve(create_app(replace(BOOKS, state=tmp_path / "sandbox.db"))):
         assert (tmp_path / "sandbox.db-wal").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["sandbox.db"]
+
+
+def test_events_are_kept_each_once_and_found_by_their_subject(client: httpx.Client) -> None:
+    events = [{"id": "1", "subject": "a"}, {"id": "2", "subject": "b"}]
+    for event in (*events, events[0]):
+        assert client.post("/events", json=event).status_code == 204
+    assert client.get("/events").json() == events
+    assert client.get("/events?subject=b").json() == events[1:]

@@ -8,6 +8,7 @@ from typing import Any
 
 from devhost.orchestration import EventType
 from shared.business import Record, example
+from shared.operations.status import BATCH, DELIVERY
 
 from .api import number_of
 from .task_hub import InstanceEndedError, InstanceExistsError, NoInstanceError, WorkerDiedError
@@ -303,7 +304,8 @@ async def watch_list(world: World) -> None:
     """Go through the list of operations, and see whether it is complete and tells nothing twice."""
     await asyncio.sleep(world.chance.between(0.0, 3600.0, "a list"))
     for _ in range(world.chance.integer(1, 3, "lists")):
-        there = {one.instance_id: one.started for one in world.hub.instances.values()}
+        instances = world.hub.instances.values()
+        there = {one.instance_id: one.started for one in instances if one.name in (DELIVERY, BATCH)}
         seen: list[str] = []
         url: str | None = f"businesses/operations?limit={world.chance.integer(1, 4, 'a page')}&since=2025-01-01"
         while url is not None:

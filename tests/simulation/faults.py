@@ -81,6 +81,12 @@ FAULTS = {
     "a look-up that compares nothing": Fault("shared.delivery.answers", "_is_same", "bool(same) and all(same)", "True"),
     "a doubt without a reason": Fault("shared.delivery.outcomes", "doubted", "if before and", "if"),
     "a delay that does not grow": Fault("shared.delivery.retries", "retry_delay", "2.0 ** min(attempt - 1, 32)", "1.0"),
+    "an event before the end": Fault(
+        "shared.operations.events", "End.as_seen", "if not has_ended(status):", "if False:"
+    ),
+    "an event that is another one each time": Fault(
+        "shared.functions.orchestrations", "announce", "run=run or began", "run=now"
+    ),
     "a time box that is not kept": Fault("shared.delivery.chunks", "post_records", " or clock() >= work.begin_by", ""),
 }
 """By name."""
@@ -98,7 +104,10 @@ def put_in(fault: Fault) -> Iterator[None]:
     changed: dict[str, object] = {}
     exec(compile(source.replace(fault.right, fault.wrong), f"<{fault.name}>", "exec"), vars(module), changed)  # noqa: S102
     with ExitStack() as stack:
-        for place in [owner, *(module for at, module in sys.modules.items() if at.startswith("shared."))]:
+        for place in [
+            owner,
+            *(module for at, module in sys.modules.items() if at.startswith(("function_app", "shared."))),
+        ]:
             if vars(place).get(name) is right:
                 stack.enter_context(patch.object(place, name, changed[name]))
         yield

@@ -14,7 +14,7 @@ from .simulation import run, shrunk
 
 _TO_RECORDS = ("new", "sent before", "stored")
 _TO_INSTANCES = ("Pending", "Running", "Sleeping", "ContinuedAsNew", "Suspended")
-_TO_ACTIVITIES = ("PostBusiness", "PostBusinesses")
+_TO_ACTIVITIES = ("PostBusiness", "PostBusinesses", "AnnounceEnd", "SendEvent")
 _TO_MESSAGES = (
     *("EXECUTION_STARTED", "EXECUTION_SUSPENDED", "EXECUTION_RESUMED", "EXECUTION_TERMINATED"),
     *("TASK_COMPLETED", "TASK_FAILED", "TIMER_FIRED", "EVENT_RAISED"),
@@ -31,7 +31,11 @@ STATES: dict[str, tuple[str, ...]] = {
     "a worker dies after a turn was written": _TO_INSTANCES,
     **dict.fromkeys(("a message comes twice", "a message comes late"), _TO_MESSAGES),
     **dict.fromkeys(("a result is lost", "an activity is failed", "an activity runs twice at once"), _TO_ACTIVITIES),
-    "a worker dies": ("calls the API", "StartPostBusiness", "StartPostBatch", "CancelOperation", "RetryOperation"),
+    "a worker dies": (
+        *("calls the API", "tells an end"),
+        *("StartPostBusiness", "StartPostBatch", "CancelOperation", "RetryOperation"),
+    ),
+    **dict.fromkeys(("the receiver is down", "the receiver refuses for now", "the receiver's answer is lost"), ("",)),
     "a timer is late": ("Running", "Sleeping", "Suspended"),
     "the instance goes on during a look-up": ("Pending", "Running", "ContinuedAsNew", "Completed", "Terminated"),
     "a retry": ("posted", "rejected", "gave_up", "completed", "cancelled"),

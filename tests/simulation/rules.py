@@ -75,6 +75,7 @@ class Ledger:
             if caller.id in self._world.front.overrun:
                 continue  # the engine has no start that leaves alone what has ended
             self._judge_operation(caller)
+            self._judge_events(caller)
             for index, item in enumerate(caller.items):
                 for number in item.numbers:
                     self._judge_record(caller, number)
@@ -97,6 +98,20 @@ class Ledger:
         limit = float(self._world.settings["DELIVERY_DEADLINE"]) + _LONGEST_ATTEMPT + 5.0 + one.late
         if not caller.suspended and (took := (one.updated - one.started).total_seconds()) > limit:
             self._world.violated(f"{caller.name} has taken {took:.0f} s of {limit:.0f}")
+
+    def _judge_events(self, caller: Caller) -> None:
+        """What ended by itself was told under one id, as it ended, and never before."""
+        one = self._world.hub.instances.get(caller.id)
+        told = [(event, early) for event, early in self._world.told if event["subject"] == caller.id]
+        if any(early for _, early in told):
+            self._world.violated(f"the end of {caller.name} is told before it has ended")
+        if one is None or one.status != "Completed" or not self._world.settings["OPERATIONS_EVENTS_URL"]:
+            return
+        ended = "cancelled" if one.output.get("tally", {}).get("cancelled") else "completed"
+        state = one.output["outcome"]["outcome"] if "outcome" in one.output else ended
+        last = {event["id"]: event for event, _ in told if datetime.fromisoformat(event["time"]) >= one.started}
+        if [event["data"]["state"] for event in last.values()] != [state]:
+            self._world.violated(f"{caller.name} is {state}, and is told as {list(last.values())}")
 
     def _judge_record(self, caller: Caller, number: str) -> None:
         world, api = self._world, self._world.api

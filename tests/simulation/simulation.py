@@ -59,6 +59,8 @@ async def _lived(chance: Chance, log: Callable[[str], None]) -> World:
             for caller in callers:
                 group.create_task(caller.run())
         await asyncio.sleep(600.0)  # what is late comes to its end
+        while world.telling:  # noqa: ASYNC110 (time passes only so)
+            await asyncio.sleep(600.0)
         watching.cancel()
         ledger.judge(callers)
         if chance.happens("two nights", 0.1):

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextvars import ContextVar, copy_context
 from datetime import datetime, tzinfo
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 from urllib.parse import parse_qsl, urlsplit
@@ -42,6 +43,11 @@ ORCHESTRATORS: dict[str, Callable[[str], str]] = {
     if one.get_trigger().type == "orchestrationTrigger"
 }
 """The app's own, by name, as the SDK makes them."""
+
+
+def _clients(function: Any) -> dict[str, str]:
+    """The arguments by which a function is given clients of the task hub."""
+    return {one.name: BINDING for one in function.get_bindings() if one.type == "durableClient"}
 
 
 class ShuffledLoop(VirtualTimeLoop):
@@ -126,6 +132,28 @@ class _ApiTransport(httpx.AsyncBaseTransport):
         return response
 
 
+class _ReceiverTransport(httpx.AsyncBaseTransport):
+    def __init__(self, world: "World") -> None:
+        self._world = world
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        world, chance = self._world, self._world.chance
+        world.endanger(_WORKER.get(), "tells an end")
+        await asyncio.sleep(chance.between(0.001, 0.05, "a message to the receiver"))
+        if chance.happens("the receiver is down", 0.2):
+            raise httpx.ConnectError("down")
+        if chance.happens("the receiver refuses for now", 0.2):
+            return httpx.Response(503, headers={"Retry-After": str(chance.integer(0, 900, "the receiver's wish"))})
+        event = json.loads(request.content)
+        one = world.hub.instances.get(event["subject"])
+        world.log(f"the receiver is told that {event['subject']} is {event['data']['state']}")
+        early = one is not None and not one.ended and one.started <= datetime.fromisoformat(event["time"])
+        world.told.append((event, early))
+        if chance.happens("the receiver's answer is lost", 0.1):
+            await asyncio.sleep(3600.0)
+        return httpx.Response(204)
+
+
 class World:
     """Processes of the app, the task hub that they share, and the API.
 
@@ -143,6 +171,8 @@ class World:
         self.workers = [Worker(self) for _ in range(WORKERS)]
         self._dead: list[Worker] = []  # kept, since the garbage collector would close their connections at any time
         self.violations = self.api.violations
+        self.told: list[tuple[dict[str, Any], bool]] = []
+        """The events that a receiver has heard, and whether the operation had not ended by then."""
         deadline, longest_delay = chance.one_of(
             ((120, 20), (120, 20), (3600, 300), (3600, 300), (86_400, 3600), (172_800, 3600)), "the deadline"
         )
@@ -153,6 +183,7 @@ class World:
             "DELIVERY_PARALLELISM": chance.one_of(("1", "12", "20", "40"), "the parallelism"),
             "OPERATIONS_RETENTION_DAYS": "1",
             "BATCH_MAX_BYTES": chance.one_of(("", "", "", "20000", "60000"), "the room for a batch"),
+            "OPERATIONS_EVENTS_URL": chance.one_of(("", "", "", "https://receiver.example.com/hook"), "the receiver"),
         }
 
     def log(self, text: str) -> None:
@@ -165,8 +196,9 @@ class World:
         self.log(f"VIOLATED: {rule}")
 
     async def _activity(self, name: str, given: str) -> str:
-        function = _FUNCTIONS[name].get_user_function()
-        returned = await self._worker().run(lambda: function(json.loads(given)))
+        function = _FUNCTIONS[name]
+        arguments = {function.get_trigger().name: json.loads(given), **_clients(function)}
+        returned = await self._worker().run(lambda: function.get_user_function()(**arguments))
         return json.dumps(returned)
 
     def _worker(self) -> Worker:
@@ -208,12 +240,11 @@ class World:
             body=content,
         )
         function = _FUNCTIONS[name]
-        client = {one.name: BINDING for one in function.get_bindings() if one.type == "durableClient"}
         await asyncio.sleep(self.chance.between(0.001, 0.05, "a call"))
         worker = self._worker()
         self.endanger(worker, name)
         try:
-            response = await worker.run(lambda: function.get_user_function()(request, **client))
+            response = await worker.run(lambda: function.get_user_function()(request, **_clients(function)))
         except WorkerDiedError:
             raise
         except Exception as error:
@@ -225,6 +256,11 @@ class World:
         self.log(f"{name} {url}: {response.status_code}")
         text = response.get_body().decode()
         return response.status_code, json.loads(text) if text else text
+
+    @property
+    def telling(self) -> bool:
+        """Whether a receiver is still to be told of an end."""
+        return any(one.name == "SendEventOrchestrator" and not one.ended for one in self.hub.instances.values())
 
     async def forget(self) -> None:
         """Run the retention of the night."""
@@ -254,6 +290,8 @@ class World:
             stack.enter_context(patch.object(BusinessApi, "answers", Answers()))  # whatever those of the real API mean
             stack.enter_context(patch.object(uuid, "uuid4", lambda: next(ids)))
             stack.enter_context(patch("shared.functions.answers.durable_http_api", lambda _: api))
+            receiver = partial(httpx.AsyncClient, transport=_ReceiverTransport(self), trust_env=False)
+            stack.enter_context(patch("shared.operations.events._connected", receiver))
             stack.enter_context(patch("shared.delivery.rounds._MOST_REPORTS", chance.one_of((3, 100), "reports")))
             for module in _MODULES_WITH_A_CLOCK:
                 stack.enter_context(patch(f"{module}.datetime", Now))
