@@ -171,6 +171,20 @@ def test_a_record_that_is_refused_and_retried_is_told_twice_under_two_ids(
     assert first != second
 
 
+def test_what_is_retried_with_many_others_is_told_again_and_so_is_the_work_itself(
+    host: RunningHost, app: httpx.Client, sandbox: Sandbox, new_record: NewRecord, receiver: Receiver
+) -> None:
+    record = new_record()
+    sandbox.disturb(records={key_of(record): [REFUSED]})
+    operation_id = start(app, record)
+    host.settle()
+    begun = app.post("/api/businesses/operations/retry?state=rejected&since=2020-01-01T00:00:00Z").raise_for_status()
+    host.settle()
+    (first, refused), (second, posted) = told_of(receiver, operation_id)
+    assert (refused, posted, first != second) == ("rejected", "posted", True)
+    assert [state for _, state in told_of(receiver, begun.json()["id"])] == ["completed"]
+
+
 @pytest.mark.parametrize("batch", [False, True])
 def test_what_an_operator_starts_again_is_told_again(
     host: RunningHost, app: httpx.Client, new_record: NewRecord, receiver: Receiver, batch: bool
