@@ -71,9 +71,9 @@ def ChangeOperationsOrchestrator(context: df.DurableOrchestrationContext) -> Gen
         try:
             work = work.advanced((yield task))
         except Exception:  # noqa: BLE001 (the SDK raises nothing narrower where the activity failed)
-            work = work.failed()
-            later = context.current_utc_datetime + _PAUSE
-            cancelled = cancelled or (yield from cancelled_before(context, later, cancel))
+            if not cancelled:
+                work = work.failed()
+                cancelled = yield from cancelled_before(context, context.current_utc_datetime + _PAUSE, cancel)
         if cancelled:
             work = work.cancelled()
         report(context, work.status)

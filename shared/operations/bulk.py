@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+import uuid
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, Self
@@ -26,18 +27,16 @@ PAGE = 100
 
 _FILTERS = ("state", "since", "until", "warning", "may_be_stored", "reason")
 _BESIDE_THEM = ("dry_run", "code", "clientId", "subscription-key")  # all but the first are for hosts and gateways
-_REFUSALS = 10
-"""How many refusals are kept."""
-
 _MOST_FAILURES = 20
 _LATE = "has not shown in ten minutes that it has begun again, or that it is cancelled: look at its state"
+_UNREADABLE = "could not be read in the task hub for ten minutes: look at its state"
 
 
 class Selected(NamedTuple):
-    """An operation that is to be retried or cancelled."""
+    """An operation that is to be retried or cancelled; one that may be large is retried by itself."""
 
     id: str
-    is_batch: bool
+    is_large: bool
 
 
 class Selection(BaseModel):
@@ -77,7 +76,8 @@ class Bulk(BaseModel):
         until: UTC; only those that began before, batches with their first round.
         settings: By which batches are sent again.
         fingerprint: Of what the caller asked for; tells a repeated request from a reused `Idempotency-Key`.
-        instance: Id of the operation for which this was written; also the mark of what it has retried.
+        instance: Id of the operation for which this was written.
+        nonce: Tells it from others of that id, which may begin once this one is forgotten.
         selected: Those to go on with.
         listed: Whether the end of the list was reached.
         found: How many were changed in this pass through the list.
@@ -92,6 +92,7 @@ class Bulk(BaseModel):
     settings: DeliverySettings
     fingerprint: str
     instance: str = ""
+    nonce: str = ""
     selected: tuple[Selected, ...] = ()
     listed: bool = False
     found: int = 0
@@ -126,8 +127,14 @@ class Bulk(BaseModel):
             until=until,
             settings=settings,
             fingerprint=hashlib.sha256(asked.encode()).hexdigest(),
+            nonce=uuid.uuid4().hex[:8],
             status=BulkStatus(action=action, filter=query.filter),
         )
+
+    @property
+    def mark(self) -> str:
+        """The mark of what this has retried, and nothing else."""
+        return f"{self.instance}.{self.nonce}"
 
     def concerns(self, operation: Operation) -> bool:
         """Whether something is to be done to an operation of the list."""
@@ -153,14 +160,9 @@ class Bulk(BaseModel):
             refusals, left = changes.refusals, changes.left
             failures = 0 if changes.changed or refusals else self.failures + 1
             if failures == _MOST_FAILURES:
-                refusals, left, failures = tuple(BulkRefusal(id=one.id, detail=_LATE) for one in left), (), 0
-            counted = {
-                "changed": status.changed + changes.changed,
-                "refused": status.refused + len(refusals),
-                "refusals": (*status.refusals, *refusals)[:_REFUSALS],
-            }
+                refusals, left, failures = _refused(left, _LATE), (), 0
             update = {"selected": left, "found": self.found + changes.changed, "failures": failures}
-            update["status"] = status.model_copy(update=counted)
+            update["status"] = status.counting(changes.changed, refusals)
         advanced = self.model_copy(update=update)
         if advanced.finished and advanced.found and self.status.action == "cancel":
             again = {"query": replace(advanced.query, after=None), "listed": False, "found": 0}
@@ -168,11 +170,22 @@ class Bulk(BaseModel):
         return advanced
 
     def failed(self) -> Self:
-        """Take in that an activity has failed. Raises `RuntimeError` if too many have, one after the other."""
-        if self.failures == _MOST_FAILURES:
+        """Take in that an activity has failed. If too many have, one after the other, what is selected is left alone.
+
+        Raises:
+            RuntimeError: Nothing is selected, and so the task hub itself cannot be read.
+        """
+        if self.failures < _MOST_FAILURES:
+            return self.model_copy(update={"failures": self.failures + 1})
+        if not self.selected:
             raise RuntimeError("the durable state of operations cannot be read")
-        return self.model_copy(update={"failures": self.failures + 1})
+        status = self.status.counting(0, _refused(self.selected, _UNREADABLE))
+        return self.model_copy(update={"selected": (), "failures": 0, "status": status})
 
     def cancelled(self) -> Self:
         """Do nothing more."""
         return self.model_copy(update={"status": self.status.model_copy(update={"cancelled": True})})
+
+
+def _refused(operations: Iterable[Selected], detail: str) -> tuple[BulkRefusal, ...]:
+    return tuple(BulkRefusal.of(one.id, detail) for one in operations)
