@@ -48,6 +48,7 @@ async def CancelOperations(req: func.HttpRequest, client: df.DurableOrchestratio
 
 
 async def _begun(req: func.HttpRequest, client: df.DurableOrchestrationClient, action: str) -> func.HttpResponse:
+    requests.refuse_empty(req.url)  # lest `?dry_run` or `reason=` do what nobody wants
     dry_run = requests.read_flag(req.params, "dry_run")
     wanted = Bulk.read(action, req.params, DeliverySettings.from_environment(), datetime.now(UTC))
     route = f"businesses/operations/{action}"
