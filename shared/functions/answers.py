@@ -22,6 +22,8 @@ from shared.operations.problems import ANSWERABLE, as_request_error
 from shared.operations.resource import Operations
 from shared.rest import ProblemDetails
 
+from .audit import audit
+
 _log = logging.getLogger("post_business")
 
 
@@ -68,6 +70,9 @@ async def started(
     links = Links.of(req.url, route)
     operations = Operations(durable_client(client))
     operation = await operations.start(operation_id, wanted)
+    if isinstance(wanted, Bulk):
+        found = operation.bulk or wanted.status
+        audit(req, f"{found.action} of all with {found.filter}, as {links.operation(operation.id)}")
     status, applied = 202, None
     if preferred_wait:
         operation = await operations.get(operation.id, wait=preferred_wait)

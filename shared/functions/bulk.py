@@ -19,7 +19,7 @@ from shared.operations.status import CANCEL
 from shared.settings import DeliverySettings
 
 from .answers import durable_client, json_response, linked, problems_answered, started
-from .audit import audit, audit_end
+from .audit import audit_end
 from .orchestrations import cancelled_before, cancelled_during, report
 
 bulk = df.Blueprint()
@@ -53,9 +53,7 @@ async def _begun(req: func.HttpRequest, client: df.DurableOrchestrationClient, a
     wanted = Bulk.read(action, req.params, DeliverySettings.from_environment(), datetime.now(UTC))
     route = f"businesses/operations/{action}"
     if not dry_run:
-        response = await started(req, client, wanted, route)
-        audit(req, f"{action} of all with {wanted.status.filter}, as {response.headers['Location']}")
-        return response
+        return await started(req, client, wanted, route)
     found, links = await bulk_work.preview(durable_client(client), wanted), Links.of(req.url, route)
     return json_response(found.model_copy(update={"operations": [linked(one, links) for one in found.operations]}))
 
