@@ -68,7 +68,7 @@ def ChangeOperationsOrchestrator(context: df.DurableOrchestrationContext) -> Gen
         task = context.call_activity("ChangeOperations" if work.selected else "SelectOperations", stored(work))
         cancelled = yield from cancelled_during(context, task, cancel, work.status)
         try:
-            work = work.advanced((yield task))
+            work = work.advanced((yield task), context.current_utc_datetime)
         except Exception:  # noqa: BLE001 (the SDK raises nothing narrower where the activity failed)
             if not cancelled:
                 work = work.failed()

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -59,6 +59,7 @@ class BulkHub(StagedHub):
         posted: The key of each record that was posted; every attempt takes years.
         unanswered: The operation of which nothing can be read.
         slow: Seconds that each request to the task hub takes.
+        read_on: What happens whenever the list is read on.
     """
 
     def __init__(self, chance: Chance | None = None) -> None:
@@ -67,10 +68,13 @@ class BulkHub(StagedHub):
         self.posted: list[str] = []
         self.unanswered = ""
         self.slow = 0.0
+        self.read_on: Callable[[], None] = lambda: None
 
     async def __call__(self, method: str, url: str, body: Any = None, token: str = "") -> Answer:
         """Answer a request, or fail."""
         await asyncio.sleep(self.slow)
+        if "createdTimeTo" in url:
+            self.read_on()
         if self.unanswered and f"instances/{self.unanswered}" in url:
             return 500, None, {}
         return await super().__call__(method, url, body, token)
@@ -235,6 +239,17 @@ async def test_what_does_not_see_its_cancel_is_asked_for_ten_minutes_and_then_to
     assert "has not shown in ten minutes" in ended.bulk.refusals[0].detail
 
 
+async def test_what_does_not_see_its_cancel_is_counted_once_though_the_list_is_gone_through_again() -> None:
+    hub = BulkHub()
+    hub.put(id_of(1), "Running", outcome("deferred"), given=RECORD, created=DAY_BEFORE)  # nobody runs it
+    await started(hub)
+    work = Bulk.read("cancel", {"state": "running,deferred", "since": "2025-12-31T00:00:00Z"}, SETTINGS, hub.now)
+    await hub.operations.start("bulk", work)
+    ended = await hub.operations.get("bulk", wait=1e6)
+    assert ended.bulk
+    assert (ended.state, ended.bulk.changed, ended.bulk.refused) == ("completed", 1, 1)
+
+
 async def test_a_batch_whose_rounds_begin_anew_all_the_time_does_not_get_away() -> None:
     """Each round is created anew, so that it stands ahead of where the search is."""
     for seed in range(10):
@@ -343,7 +358,7 @@ def test_a_status_is_small_however_much_was_refused() -> None:
     refusal = {"id": "x" * 32, "detail": "y" * 200}
     selected = tuple(Selected("x" * 32, is_large=False) for _ in range(100))
     changes = {"changed": 0, "refusals": [refusal] * 100, "left": []}
-    status = work.model_copy(update={"selected": selected}).advanced(changes).status
+    status = work.model_copy(update={"selected": selected}).advanced(changes, START).status
     assert (status.refused, len(status.refusals)) == (100, 10)
     assert len(json.dumps(stored(status))) < 8_000
 
@@ -434,18 +449,15 @@ async def test_ids_that_operators_have_made_up_do_not_make_the_status_too_large(
     assert (ended.state, ended.bulk.changed, ended.bulk.refused) == ("completed", 0, 10)
 
 
-async def test_a_batch_that_gets_ahead_of_the_search_each_time_does_not_get_away() -> None:
-    """What began after the request makes the list so long that the round begins anew while it is read."""
+async def test_a_batch_that_gets_ahead_of_the_search_while_a_long_list_is_read_does_not_get_away() -> None:
     hub = BulkHub()
-    batch = Batch.of([business(1), business(2)], DeliverySettings(first_delay=1.0, max_delay=1.0))
-    await hub.operations.start("batch", batch)
-    await asyncio.sleep(20)
-    work = Bulk.read("cancel", {"state": "pending,running,deferred"}, SETTINGS, hub.now)
-    for number in range(3000):
-        created = hub.now + timedelta(seconds=2 + number // 30)
+    for number in range(2_000):  # which have begun after the request, and are not concerned
+        created = START + timedelta(seconds=60 + number // 10)
         hub.put(id_of(number), "Running", outcome("deferred"), given=RECORD, created=created)
-    await asyncio.sleep(110)
-    await hub.operations.start("bulk", work)
-    ended = await hub.operations.get("bulk", wait=1e6)
+    shown, given = batch_of(1, 0), stored(Batch.of([business(1)], SETTINGS))
+    hub.put("batch", "Running", shown, name=BATCH, given=given, created=START - timedelta(hours=1))
+    await asyncio.sleep(600)
+    hub.read_on = lambda: setattr(hub.instances["batch"], "created", hub.now)
+    ended = await hub.work("cancel", state="pending,running,deferred")
     assert ended.bulk
-    assert ended.bulk.changed == 1
+    assert (ended.state, ended.bulk.changed + ended.bulk.refused) == ("completed", 1)
