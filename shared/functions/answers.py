@@ -24,6 +24,8 @@ from shared.operations.resource import Operations
 from shared.rest import ProblemDetails
 from shared.settings import EventsSettings
 
+from .audit import audit
+
 _log = logging.getLogger("post_business")
 
 
@@ -75,6 +77,9 @@ async def started(
     links = Links.of(req.url, route)
     operations = Operations(durable_client(client), announced=announced(links))
     operation = await operations.start(operation_id, wanted)
+    if isinstance(wanted, Bulk):
+        found = operation.bulk or wanted.status
+        audit(req, f"{found.action} of all with {found.filter}, as {links.operation(operation.id)}")
     status, applied = 202, None
     if preferred_wait:
         operation = await operations.get(operation.id, wait=preferred_wait)

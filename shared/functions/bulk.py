@@ -19,7 +19,7 @@ from shared.operations.status import CANCEL
 from shared.settings import DeliverySettings
 
 from .answers import durable_client, json_response, linked, problems_answered, started
-from .audit import audit, audit_end
+from .audit import audit_end
 from .orchestrations import announce, cancelled_before, cancelled_during, report
 
 bulk = df.Blueprint()
@@ -48,13 +48,12 @@ async def CancelOperations(req: func.HttpRequest, client: df.DurableOrchestratio
 
 
 async def _begun(req: func.HttpRequest, client: df.DurableOrchestrationClient, action: str) -> func.HttpResponse:
+    requests.refuse_empty(req.url)  # lest `?dry_run` or `reason=` do what nobody wants
     dry_run = requests.read_flag(req.params, "dry_run")
     wanted = Bulk.read(action, req.params, DeliverySettings.from_environment(), datetime.now(UTC))
     route = f"businesses/operations/{action}"
     if not dry_run:
-        response = await started(req, client, wanted, route)
-        audit(req, f"{action} of all with {wanted.status.filter}, as {response.headers['Location']}")
-        return response
+        return await started(req, client, wanted, route)
     found, links = await bulk_work.preview(durable_client(client), wanted), Links.of(req.url, route)
     return json_response(found.model_copy(update={"operations": [linked(one, links) for one in found.operations]}))
 
@@ -70,11 +69,11 @@ def ChangeOperationsOrchestrator(context: df.DurableOrchestrationContext) -> Gen
         task = context.call_activity("ChangeOperations" if work.selected else "SelectOperations", stored(work))
         cancelled = yield from cancelled_during(context, task, cancel, work.status)
         try:
-            work = work.advanced((yield task))
+            work = work.advanced((yield task), context.current_utc_datetime)
         except Exception:  # noqa: BLE001 (the SDK raises nothing narrower where the activity failed)
-            work = work.failed()
-            later = context.current_utc_datetime + _PAUSE
-            cancelled = cancelled or (yield from cancelled_before(context, later, cancel))
+            if not cancelled:
+                work = work.failed()
+                cancelled = yield from cancelled_before(context, context.current_utc_datetime + _PAUSE, cancel)
         if cancelled:
             work = work.cancelled()
         if work.finished:

@@ -15,7 +15,7 @@ from shared.operations.resource import Operations
 from shared.settings import DeliverySettings
 
 from .answers import announced, durable_client, json_response, linked, operation_response, problems_answered
-from .audit import audit
+from .audit import audited
 
 operations = df.Blueprint()
 
@@ -51,8 +51,9 @@ async def GetOperation(req: func.HttpRequest, client: df.DurableOrchestrationCli
 @problems_answered
 async def CancelOperation(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
     """Ask that nothing more be sent."""
-    operation = await Operations(durable_client(client)).cancel(req.route_params["id"])
-    audit(req, f"cancel of {operation.id}")
+    operation_id = req.route_params["id"]
+    with audited(req, f"cancel of {operation_id}"):
+        operation = await Operations(durable_client(client)).cancel(operation_id)
     links = Links.of(req.url, "businesses/operations/{id}/cancel")
     return operation_response(operation, links, 202, located=True)
 
@@ -65,11 +66,11 @@ async def RetryOperation(req: func.HttpRequest, client: df.DurableOrchestrationC
     not_stored = requests.read_flag(req.params, "not_stored")
     corrections = requests.Corrections.of(req.headers, req.get_body())
     settings = DeliverySettings.from_environment()
-    links = Links.of(req.url, "businesses/operations/{id}/retry")
+    links, operation_id = Links.of(req.url, "businesses/operations/{id}/retry"), req.route_params["id"]
     operations = Operations(durable_client(client), announced=announced(links))
-    retried = await operations.retry(req.route_params["id"], corrections, settings, not_stored=not_stored)
     with_what = " with corrections" if corrections.body else ""
-    audit(req, f"retry of {retried.id}{with_what}{', since nothing of it is stored' if not_stored else ''}")
+    with audited(req, f"retry of {operation_id}{with_what}{', since nothing of it is stored' if not_stored else ''}"):
+        retried = await operations.retry(operation_id, corrections, settings, not_stored=not_stored)
     return operation_response(retried, links, 202, located=True)
 
 

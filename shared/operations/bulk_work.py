@@ -1,6 +1,7 @@
 """Retries and cancels many operations: finds them in the list, and asks for each."""
 
 import asyncio
+import logging
 from contextlib import nullcontext
 from dataclasses import replace
 from http import HTTPStatus
@@ -21,7 +22,7 @@ _AT_ONCE = 16
 _SHOWN = 10
 """How many operations a dry run shows."""
 
-_LONGEST_DETAIL = 200
+_log = logging.getLogger("post_business")
 
 
 async def select(instances: Instances, bulk: Bulk) -> Selection:
@@ -30,10 +31,15 @@ async def select(instances: Instances, bulk: Bulk) -> Selection:
     end = clock() + _TIME_BOX
     while True:
         found, after = await list_operations(instances, query, is_of_records)
-        selected = tuple(Selected(one.id, one.batch is not None) for one in found if bulk.concerns(one))
+        selected = tuple(Selected(one.id, _may_be_large(one)) for one in found if bulk.concerns(one))
         if selected or after is None or clock() > end:
             return Selection(operations=selected, after=after)
         query = replace(query, after=after)
+
+
+def _may_be_large(operation: Operation) -> bool:
+    """Whether it is a batch, or has ended before it could say that it is one."""
+    return operation.batch is not None or not operation.attempt
 
 
 async def preview(instances: Instances, bulk: Bulk) -> BulkPreview:
@@ -52,31 +58,46 @@ async def preview(instances: Instances, bulk: Bulk) -> BulkPreview:
 
 
 async def change(operations: Operations, bulk: Bulk) -> Changes:
-    """Retry or cancel what is selected, as far as time allows; done again, it changes nothing twice."""
-    one_batch = asyncio.Lock()  # they may be large
-    refusals, late = list[BulkRefusal](), list[Selected]()
+    """Retry or cancel what is selected, as far as time allows; done again, it changes nothing twice.
+
+    Raises:
+        Exception: The task hub could not be asked about any of them.
+    """
+    one_large = asyncio.Lock()
+    refusals, late, untried = list[BulkRefusal](), list[Selected](), list[Selected]()
+    errors = list[Exception]()
+    clock, left = asyncio.get_running_loop().time, bulk.selected
+    end = clock() + _TIME_BOX
 
     async def ask(one: Selected, *, again: bool = False) -> None:
         try:
-            async with one_batch if one.is_batch else nullcontext():
-                if bulk.status.action == "retry":
-                    await operations.retry(one.id, Corrections({}, b""), bulk.settings, mark=bulk.instance)
+            async with one_large if one.is_large and bulk.status.action == "retry" else nullcontext():
+                if clock() > end and not again:
+                    untried.append(one)
+                elif bulk.status.action == "retry":
+                    await operations.retry(one.id, Corrections({}, b""), bulk.settings, mark=bulk.mark)
                 elif not again or (await operations.get(one.id)).state != "cancelled":
                     await operations.cancel(one.id)
         except RequestError as refusal:
             if refusal.status == HTTPStatus.SERVICE_UNAVAILABLE:
                 late.append(one)
             elif again:
-                refusals.append(BulkRefusal(id=one.id, detail=str(refusal)[:_LONGEST_DETAIL]))
+                refusals.append(BulkRefusal.of(one.id, str(refusal)))
             else:  # the same activity may run twice, and the other one have changed it
                 await ask(one, again=True)
+        except ValueError as error:  # as of an orchestration that has failed because its input is none
+            _log.warning("Operation %s cannot be read: %s", one.id, type(error).__name__)
+            refusals.append(BulkRefusal.of(one.id, "its durable state cannot be read by this version of the app"))
+        except Exception as error:  # noqa: BLE001 (the SDK raises nothing narrower); the others are asked all the same
+            errors.append(error)
+            late.append(one)
 
-    clock, left = asyncio.get_running_loop().time, bulk.selected
-    end = clock() + _TIME_BOX
     while left and clock() < end:
         async with asyncio.TaskGroup() as group:
             for one in left[:_AT_ONCE]:
                 group.create_task(ask(one))
         left = left[_AT_ONCE:]
-    changed = len(bulk.selected) - len(left) - len(refusals) - len(late)
-    return Changes(changed=changed, refusals=tuple(refusals), left=(*left, *late))
+    changed = len(bulk.selected) - len(left) - len(refusals) - len(late) - len(untried)
+    if errors and not changed and not refusals:
+        raise errors[0]
+    return Changes(changed=changed, refusals=tuple(refusals), left=(*left, *untried, *late))

@@ -2,14 +2,16 @@
 
 import hashlib
 import operator
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared.delivery.batches import BatchProgress
 from shared.delivery.outcomes import Outcome, Posted
 from shared.delivery.results import ItemResult
+from shared.http.printable import printable
 
 type State = Literal[
     "pending",
@@ -26,6 +28,9 @@ type State = Literal[
 
 _UNFINISHED: frozenset[State] = frozenset({"pending", "running", "deferred", "suspended"})
 _POLL_SECONDS = 1.0
+_LONGEST_ID, _LONGEST_DETAIL = 100, 200
+_REFUSALS = 10
+"""How many refusals are kept."""
 
 
 class Skipped(BaseModel):
@@ -67,6 +72,11 @@ class BulkRefusal(BaseModel):
     id: str
     detail: str
 
+    @classmethod
+    def of(cls, operation_id: str, detail: str) -> Self:
+        """A refusal short enough for a custom status; an operator may have started an instance under a long id."""
+        return cls(id=printable(operation_id, _LONGEST_ID), detail=detail[:_LONGEST_DETAIL])
+
 
 class BulkProgress(BaseModel):
     """How far the work on many operations is.
@@ -100,6 +110,15 @@ class BulkStatus(BulkProgress):
 
     cancelling: bool = False
     cancelled: bool = False
+
+    def counting(self, changed: int, refusals: Sequence[BulkRefusal]) -> Self:
+        """The status after some more operations were changed, or could not be."""
+        update = {
+            "changed": self.changed + changed,
+            "refused": self.refused + len(refusals),
+            "refusals": (*self.refusals, *refusals)[:_REFUSALS],
+        }
+        return self.model_copy(update=update)
 
 
 class Operation(BaseModel):

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
@@ -254,6 +255,20 @@ def read_parameter(query: Mapping[str, str], name: str) -> str | None:
     The values of a parameter that is repeated come separated by commas.
     """
     return query.get(name) or None
+
+
+def refuse_empty(url: str) -> None:
+    """Refuse a parameter without a value, as where a lot depends on it: the Functions host drops it from the others.
+
+    Args:
+        url: Of a request, with its query, which still has it.
+
+    Raises:
+        RequestError: 400, there is one.
+    """
+    for name, value in parse_qsl(urlsplit(url).query, keep_blank_values=True):
+        if not value:
+            raise bad_parameter(printable(name), "a value")
 
 
 def read_number(query: Mapping[str, str], name: str, default: float, lowest: float, highest: float) -> float:

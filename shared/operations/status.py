@@ -169,7 +169,7 @@ def describe(status: OrchestrationStatus) -> Operation:
         operation.cancelling = progress.cancelling
         operation.state = progress.outcome.outcome if progress.outcome else "running"
     operation.state = _OVERRIDING.get(runtime_status, operation.state)
-    if runtime_status in _CUT_SHORT:
+    if runtime_status in _CUT_SHORT and status.name != BULK:
         # An attempt may have been under way when somebody terminated the orchestration, or when it failed.
         operation.may_be_stored = True
         operation.next_attempt_at = None

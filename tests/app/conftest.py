@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime, tzinfo
 from typing import Any
 
 import httpx
@@ -62,6 +63,18 @@ def unpaced(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
 def host(devhost: RunningHost, sandbox: Sandbox) -> RunningHost:
     """The app in the embedded host, its settings naming the sandbox."""
     return devhost
+
+
+@pytest.fixture
+def one_clock(host: RunningHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The functions that ask for the time are told that of the host, which tests move."""
+
+    class Now(datetime):
+        @classmethod
+        def now(cls, _zone: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return host.now
+
+    monkeypatch.setattr("shared.functions.bulk.datetime", Now)
 
 
 @pytest.fixture

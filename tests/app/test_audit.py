@@ -6,6 +6,8 @@ import httpx
 import pytest
 
 from devhost.testing import RunningHost
+from shared.operations import resource
+from shared.operations.problems import TaskHubError
 from tests.sandboxed import LATER, REFUSED, NewRecord, Sandbox, key_of
 
 NAME = "X-MS-CLIENT-PRINCIPAL-NAME"
@@ -57,7 +59,7 @@ def test_retry_cancel_and_erasure_are_a_line_each(
 
 
 def test_many_at_once_are_a_line_when_they_are_asked_for_and_one_at_the_end(
-    host: RunningHost, app: httpx.Client, rejected: str, caplog: pytest.LogCaptureFixture
+    host: RunningHost, app: httpx.Client, rejected: str, one_clock: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     url = "/api/businesses/operations/retry?state=rejected&since=2026-01-01T00:00:00Z"
     app.post(f"{url}&dry_run=true").raise_for_status()
@@ -77,6 +79,44 @@ def test_what_is_refused_is_no_change(app: httpx.Client, rejected: str, caplog: 
     assert app.delete("/api/businesses/operations/unknown").status_code == 404
     assert app.post("/api/businesses/operations/retry").status_code == 400
     assert written(caplog) == []
+
+
+def test_what_has_not_shown_in_time_may_be_changed_all_the_same(
+    host: RunningHost,
+    app: httpx.Client,
+    sandbox: Sandbox,
+    rejected: str,
+    new_record: NewRecord,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    record = new_record()
+    sandbox.disturb(records={key_of(record): [LATER]})
+    deferred = app.post("/api/businesses", json=record).json()["id"]
+    host.wait(deferred, until=lambda status: bool((status.custom_status or {}).get("next_attempt_at")))
+    monkeypatch.setattr(resource, "_WAIT_STEP_SECONDS", 0.0001)
+    monkeypatch.setattr(resource, "_CONFIRM_SECONDS", 0.0)
+    assert app.post(f"/api/businesses/operations/{rejected}/retry").status_code == 503
+    monkeypatch.setattr(resource, "_CONFIRM_SECONDS", 0.0001)
+    assert app.post(f"/api/businesses/operations/{deferred}/cancel").status_code == 503
+    host.wait(rejected)
+    host.wait(deferred)
+    states = [app.get(f"/api/businesses/operations/{one}").json()["state"] for one in (rejected, deferred)]
+    assert states == ["posted", "cancelled"]
+    end = "which has not shown yet, by a caller with a key, request without an id"
+    assert written(caplog) == [f"Audit: retry of {rejected}, {end}", f"Audit: cancel of {deferred}, {end}"]
+
+
+def test_who_asks_for_many_is_told_though_their_end_cannot_be_waited_for(
+    host: RunningHost, app: httpx.Client, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def get(*_: object, **__: object) -> None:
+        raise TaskHubError("no answer")
+
+    monkeypatch.setattr(resource.Operations, "get", get)
+    url = "/api/businesses/operations/retry?state=failed&since=2026-01-01T00:00:00Z"
+    assert app.post(url, headers={"Prefer": "wait=10", "X-Request-Id": "r-2"}).status_code == 503
+    assert [line for line in written(caplog) if "request r-2" in line]
 
 
 @pytest.mark.parametrize(

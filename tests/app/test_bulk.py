@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -23,6 +23,7 @@ from shared.operations.status import BATCH, BULK
 from shared.settings import DeliverySettings
 from tests.sandboxed import business
 from tests.simulation.chance import Chance
+from tests.simulation.front import Answer
 from tests.simulation.staged import StagedHub
 from tests.simulation.task_hub import START
 
@@ -55,14 +56,28 @@ class BulkHub(StagedHub):
 
     Attributes:
         failing: How many of its activities fail before the next one does its work.
-        posted: How often a record was posted, by the key under which it was; every attempt takes years.
-        chunks: What the chunks of batches report, one after another.
+        posted: The key of each record that was posted; every attempt takes years.
+        unanswered: The operation of which nothing can be read.
+        slow: Seconds that each request to the task hub takes.
+        read_on: What happens whenever the list is read on.
     """
 
     def __init__(self, chance: Chance | None = None) -> None:
         super().__init__(chance=chance)
         self.failing = 0
         self.posted: list[str] = []
+        self.unanswered = ""
+        self.slow = 0.0
+        self.read_on: Callable[[], None] = lambda: None
+
+    async def __call__(self, method: str, url: str, body: Any = None, token: str = "") -> Answer:
+        """Answer a request, or fail."""
+        await asyncio.sleep(self.slow)
+        if "createdTimeTo" in url:
+            self.read_on()
+        if self.unanswered and f"instances/{self.unanswered}" in url:
+            return 500, None, {}
+        return await super().__call__(method, url, body, token)
 
     async def _activity(self, name: str, given: str) -> str:
         if name == "PostBusiness":
@@ -106,7 +121,7 @@ class BulkHub(StagedHub):
     @property
     def retried(self) -> set[str]:
         """The operations that were started again, by the work on many."""
-        return {name for name in self.instances if name != "bulk" and "bulk" in str(self.given(name).get("mark"))}
+        return {name for name in self.instances if '"mark": "bulk.' in json.dumps(self.given(name))}
 
 
 def read(action: str, **filters: str) -> Bulk:
@@ -172,7 +187,7 @@ async def test_what_cannot_be_retried_is_told_with_its_reason() -> None:
     hub.add(1)
     gone = hub.add(2)
     work = read("retry", state="gave_up").model_copy(
-        update={"instance": "bulk", "selected": tuple(Selected(id_of(number), is_batch=False) for number in (1, 2))}
+        update={"instance": "bulk", "selected": tuple(Selected(id_of(number), is_large=False) for number in (1, 2))}
     )
     del hub.instances[gone]
     changes = await bulk_work.change(hub.operations, work)
@@ -185,7 +200,7 @@ async def test_done_a_second_time_it_changes_nothing_and_counts_the_same(action:
     """As where an activity runs again, since its result was lost."""
     hub = BulkHub()
     operation_id = hub.add(1) if action == "retry" else await started(hub)
-    selected = (Selected(operation_id, is_batch=False),)
+    selected = (Selected(operation_id, is_large=False),)
     state = "gave_up" if action == "retry" else "running"
     work = read(action, state=state).model_copy(update={"instance": "bulk", "selected": selected})
     first = await bulk_work.change(hub.operations, work)
@@ -222,6 +237,17 @@ async def test_what_does_not_see_its_cancel_is_asked_for_ten_minutes_and_then_to
     assert ended.bulk
     assert (ended.state, ended.bulk.changed, ended.bulk.refused) == ("completed", 0, 1)
     assert "has not shown in ten minutes" in ended.bulk.refusals[0].detail
+
+
+async def test_what_does_not_see_its_cancel_is_counted_once_though_the_list_is_gone_through_again() -> None:
+    hub = BulkHub()
+    hub.put(id_of(1), "Running", outcome("deferred"), given=RECORD, created=DAY_BEFORE)  # nobody runs it
+    await started(hub)
+    work = Bulk.read("cancel", {"state": "running,deferred", "since": "2025-12-31T00:00:00Z"}, SETTINGS, hub.now)
+    await hub.operations.start("bulk", work)
+    ended = await hub.operations.get("bulk", wait=1e6)
+    assert ended.bulk
+    assert (ended.state, ended.bulk.changed, ended.bulk.refused) == ("completed", 1, 1)
 
 
 async def test_a_batch_whose_rounds_begin_anew_all_the_time_does_not_get_away() -> None:
@@ -294,8 +320,8 @@ async def test_the_work_is_cancelled_like_any_operation_and_what_is_left_stays_a
 
 async def test_the_same_request_again_finds_the_same_work() -> None:
     hub = BulkHub()
-    await hub.begin("retry", state="gave_up")
-    await hub.begin("retry", state="gave_up")
+    await hub.begin("retry", state="gave_up,rejected")
+    await hub.begin("retry", state="rejected,gave_up")
     with pytest.raises(RequestError) as raised:
         await hub.begin("cancel", state="running")
     assert (raised.value.status, sum(one.name == BULK for one in hub.instances.values())) == (422, 1)
@@ -330,8 +356,108 @@ def test_keys_and_gateways_are_no_filters() -> None:
 def test_a_status_is_small_however_much_was_refused() -> None:
     work = read("retry", state="gave_up", reason="\N{GREEK SMALL LETTER PSI}" * 200)
     refusal = {"id": "x" * 32, "detail": "y" * 200}
-    selected = tuple(Selected("x" * 32, is_batch=False) for _ in range(100))
+    selected = tuple(Selected("x" * 32, is_large=False) for _ in range(100))
     changes = {"changed": 0, "refusals": [refusal] * 100, "left": []}
-    status = work.model_copy(update={"selected": selected}).advanced(changes).status
+    status = work.model_copy(update={"selected": selected}).advanced(changes, START).status
     assert (status.refused, len(status.refusals)) == (100, 10)
     assert len(json.dumps(stored(status))) < 8_000
+
+
+@pytest.mark.parametrize("given", [{}, "not JSON", {"record": {"name": "x"}, "revision": "many"}])
+async def test_one_that_cannot_be_read_is_told_and_does_not_stop_the_others(given: Any) -> None:
+    """As an orchestration that has failed because of its input, which `state=failed` finds."""
+    hub = BulkHub()
+    broken = id_of(0)
+    hub.put(broken, "Failed", given=given, created=START - timedelta(hours=1))
+    wanted = {hub.add(number, seconds=number) for number in range(1, 40)}
+    ended = await hub.work("retry", state="failed,gave_up")
+    assert ended.bulk
+    assert (ended.state, ended.bulk.changed, ended.bulk.refused) == ("completed", 39, 1), ended
+    assert [one.id for one in ended.bulk.refusals] == [broken]
+    assert hub.retried == wanted
+
+
+async def test_one_of_which_the_task_hub_never_answers_is_told_and_does_not_stop_the_others() -> None:
+    hub = BulkHub()
+    wanted = [hub.add(number, seconds=number) for number in range(40)]
+    hub.unanswered = wanted[3]
+    ended = await hub.work("retry", state="gave_up")
+    assert ended.bulk
+    assert (ended.state, ended.bulk.changed, ended.bulk.refused) == ("completed", 39, 1), ended
+    assert [one.id for one in ended.bulk.refusals] == [hub.unanswered]
+    assert hub.retried == {*wanted} - {hub.unanswered}
+
+
+async def test_work_that_begins_anew_under_the_id_of_one_that_is_forgotten_retries_what_that_one_has_retried() -> None:
+    hub = BulkHub()
+    operation_id = hub.add(1)
+    assert (await hub.work("retry", state="gave_up")).state == "completed"
+    await asyncio.sleep(10)
+    given = hub.given(operation_id)  # it gives up once more
+    shown = outcome("gave_up", mark=given["mark"])
+    hub.put(operation_id, "Completed", {}, {**shown, "mark": given["mark"]}, given=given, created=hub.now)
+    await asyncio.sleep(60)
+    await hub.operations.erase("bulk")
+    await hub.operations.start("bulk", Bulk.read("retry", {"state": "gave_up"}, SETTINGS, hub.now))
+    ended = await hub.operations.get("bulk", wait=1e6)
+    assert ended.bulk
+    assert ended.bulk.changed == 1
+    assert hub.instances[operation_id].status == "Running"
+
+
+async def test_no_batch_is_begun_after_the_time_is_up_and_the_others_have_their_turn() -> None:
+    hub = BulkHub()
+    given = stored(Batch.of([business(1)], SETTINGS))
+    shown, selected = batch_of(1, 0), list[Selected]()
+    for number in range(16):
+        hub.put(id_of(number), "Completed", shown, shown, name=BATCH, given=given, created=START - timedelta(hours=1))
+        selected.append(Selected(id_of(number), is_large=True))
+    hub.slow = 20.0  # seconds that each look-up takes
+    work = read("retry", state="completed").model_copy(update={"instance": "bulk", "selected": tuple(selected)})
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    changes = await bulk_work.change(hub.operations, work)
+    assert clock() - began < 150
+    assert changes.changed
+    assert {one.id for one in changes.left} == {one.id for one in selected} - hub.retried
+
+
+async def test_work_that_has_failed_or_was_terminated_is_about_no_record_that_may_be_stored() -> None:
+    hub = BulkHub()
+    for number, status in enumerate(("Failed", "Terminated")):
+        hub.put(id_of(number), status, {"action": "retry", "filter": "state=failed"}, name=BULK)
+        assert not (await hub.operations.get(id_of(number))).may_be_stored
+
+
+async def test_a_cancel_is_told_though_the_task_hub_cannot_be_read() -> None:
+    hub = BulkHub()
+    hub.failing = 1_000
+    await hub.begin("retry", state="gave_up")
+    await asyncio.sleep(300)
+    await hub.operations.cancel("bulk")
+    assert (await hub.operations.get("bulk", wait=1e6)).state == "cancelled"
+
+
+async def test_ids_that_operators_have_made_up_do_not_make_the_status_too_large() -> None:
+    hub = BulkHub()
+    for number in range(10):
+        hub.put(
+            f"{number}" * 900, "Completed", outcome("gave_up"), outcome("gave_up"), created=START - timedelta(hours=1)
+        )
+    ended = await hub.work("retry", state="gave_up")
+    assert ended.bulk
+    assert (ended.state, ended.bulk.changed, ended.bulk.refused) == ("completed", 0, 10)
+
+
+async def test_a_batch_that_gets_ahead_of_the_search_while_a_long_list_is_read_does_not_get_away() -> None:
+    hub = BulkHub()
+    for number in range(2_000):  # which have begun after the request, and are not concerned
+        created = START + timedelta(seconds=60 + number // 10)
+        hub.put(id_of(number), "Running", outcome("deferred"), given=RECORD, created=created)
+    shown, given = batch_of(1, 0), stored(Batch.of([business(1)], SETTINGS))
+    hub.put("batch", "Running", shown, name=BATCH, given=given, created=START - timedelta(hours=1))
+    await asyncio.sleep(600)
+    hub.read_on = lambda: setattr(hub.instances["batch"], "created", hub.now)
+    ended = await hub.work("cancel", state="pending,running,deferred")
+    assert ended.bulk
+    assert (ended.state, ended.bulk.changed + ended.bulk.refused) == ("completed", 1)

@@ -172,7 +172,7 @@ def test_a_record_that_is_refused_and_retried_is_told_twice_under_two_ids(
 
 
 def test_what_is_retried_with_many_others_is_told_again_and_so_is_the_work_itself(
-    host: RunningHost, app: httpx.Client, sandbox: Sandbox, new_record: NewRecord, receiver: Receiver
+    host: RunningHost, app: httpx.Client, sandbox: Sandbox, new_record: NewRecord, receiver: Receiver, one_clock: None
 ) -> None:
     record = new_record()
     sandbox.disturb(records={key_of(record): [REFUSED]})

@@ -157,3 +157,9 @@ def test_a_key_that_is_no_key_is_refused(app: Caller, key: str) -> None:
 @pytest.mark.parametrize("segment", ["%2e", "%2E%2E", "."])
 def test_an_id_that_would_change_the_path_is_a_404(app: Caller, segment: str) -> None:
     assert app.http.get(f"/api/businesses/{segment}").status_code == 404
+
+
+@pytest.mark.parametrize("query", ["dry_run", "dry_run=", "dry_run=&dry_run=true", "reason=", "since=&until="])
+def test_many_operations_are_not_changed_for_a_parameter_that_has_no_value(app: Caller, query: str) -> None:
+    """The host drops it: what was to be a dry run would be none, and what was to be some would be all."""
+    assert_refused(app.http.post(f"/api/businesses/operations/retry?state=gave_up&{query}"), 400)
