@@ -16,6 +16,7 @@ _IN_DOUBT_SOMEWHERE = (
 _POSTED_SOMEWHERE = (
     "not sent: this may be another form of a record that the API has, and that has left the file; say --new if not"
 )
+_ANOTHER = "not sent yet: another line with the same natural key goes first; run again"
 _WAITS = "not sent yet: the operation of its earlier form has something left to retry; run again"
 
 
@@ -27,6 +28,7 @@ def decide(journal: Journal, *, new: bool) -> None:
         new: Whether what may be another form of a posted record is a new one, since the user says so.
     """
     missing: dict[int, set[str]] = {}
+    corrected = set[str | None]()
     for record in journal.undecided():
         earlier = journal.earlier_forms(record)
         fates = {fate for fate, _ in earlier}
@@ -39,9 +41,13 @@ def decide(journal: Journal, *, new: bool) -> None:
             reason = None if new else _POSTED
         elif any(journal.left_to_retry(part) for _, part in earlier):
             reason = _WAITS  # it takes its place there, or else a retry would send the earlier form again
-        elif not earlier and "may be stored" in missing[record.run]:
+        elif earlier and record.natural_key in corrected:
+            reason = _ANOTHER
+        elif earlier:
+            corrected.add(record.natural_key)
+        elif "may be stored" in missing[record.run]:
             reason = _IN_DOUBT_SOMEWHERE
-        elif not earlier and "posted" in missing[record.run] and not new:
+        elif "posted" in missing[record.run] and not new:
             reason = _POSTED_SOMEWHERE
         journal.hold(record.digest, reason)
 

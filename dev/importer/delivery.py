@@ -29,7 +29,7 @@ class _Following:
 
     part: Part
     due: float
-    pause: float = 1.0
+    pause: float = 0.1
     tally: Counter[str] = field(default_factory=Counter)
 
     @property

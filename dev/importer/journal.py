@@ -309,10 +309,10 @@ class Journal:
         return bool(self._value(f"SELECT EXISTS (SELECT 1 FROM records WHERE part = ? AND {_LEFT})", number))  # noqa: S608
 
     def newer_form(self, sent: Sent) -> tuple[bytes, bool] | None:
-        """The record that has come into the file later with the same natural key, and whether it was sent."""
+        """The record with the same natural key that has come into the file later, and whether it was sent."""
         row = self._db.execute(
-            "SELECT digest, part IS NOT NULL FROM records WHERE natural_key = ? AND run > ? AND line IS NOT NULL"
-            " ORDER BY part IS NULL, line",
+            "SELECT digest, part IS NOT NULL FROM records WHERE natural_key = ? AND run > ?"
+            f" AND (line IS NOT NULL OR part IS NOT NULL AND {_FATE} != 'not stored') ORDER BY part IS NULL, line",  # noqa: S608
             (sent.natural_key, sent.run),
         ).fetchone()
         return None if row is None else (row[0], bool(row[1]))
@@ -323,10 +323,10 @@ class Journal:
         return [Sent._make(row) for row in rows]
 
     def earlier_forms(self, new: Sent) -> list[tuple[str, int]]:
-        """What became of the records with the same natural key that were there before, each with its part."""
+        """What became of the records with the same natural key that were sent, each with its part."""
         return self._db.execute(
-            f"SELECT {_FATE}, part FROM records WHERE natural_key = ? AND run < ? AND part IS NOT NULL",  # noqa: S608
-            (new.natural_key, new.run),
+            f"SELECT {_FATE}, part FROM records WHERE natural_key = ? AND part IS NOT NULL",  # noqa: S608
+            (new.natural_key,),
         ).fetchall()
 
     def missing(self, run: int) -> set[str]:
