@@ -2,7 +2,7 @@
 
 Beside the file it keeps a journal, and writes what became of each line. The same command goes on where it was, whatever
 ended it, and sends what was corrected since. It exits with 0 if every record is posted, with 1 if not, with 2 if it was
-called wrongly or the file cannot be imported, with 130 after Ctrl-C.
+called wrongly (also with a wrong key or URL) or the file cannot be imported, with 130 after Ctrl-C.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from rich.console import Console
 
 from dev.smoke import with_the_key_attached
 
-from .app import App, AppError
+from .app import App, AppError, UnreachableError
 from .delivery import Delivery
 from .dry_run import bad_lines
 from .journal import Journal, JournalError
@@ -41,7 +41,7 @@ def main(words: list[str] | None = None) -> int:
             return 2
         except (JournalError, AppError) as error:
             display.say(str(error))
-            return 2
+            return 1 if isinstance(error, UnreachableError) else 2
         except KeyboardInterrupt:
             display.say("Interrupted: nothing was sent.")
             return 130
@@ -54,7 +54,7 @@ def _check(app: App, source: Source, display: Display) -> int:
     for line, reason in bad_lines(app, source):
         bad += 1
         display.say(f"line {line}: {reason}")
-    display.say(f"{bad} records are not valid." if bad else "Every record is valid.")
+    display.say(f"{bad:,} not valid; nothing was sent" if bad else "Every record is valid; nothing was sent")
     return 1 if bad else 0
 
 
@@ -75,6 +75,7 @@ def _import(app: App, source: Source, display: Display, arguments: argparse.Name
             display.say(f"{file} was changed while it was imported: run the same command again.")
         except AppError as error:
             display.say(f"{error}. What the app has taken in goes on there: run the same command again.")
+            status = 1 if isinstance(error, UnreachableError) else 2
         except KeyboardInterrupt:
             display.say("Interrupted. What the app has taken in goes on there: the same command goes on with the rest.")
             status = 130
@@ -95,7 +96,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m dev.importer",
         description="Import a file of records through the app, each once, whatever is interrupted.",
-        epilog="Exit status: 0 all records are posted (or valid), 1 not all, 2 wrong call or file, 130 interrupted.",
+        epilog="Exit status: 0 all records posted (or valid), 1 not all, 2 wrong call, key or file, 130 interrupted.",
     )
     parser.add_argument("file", type=Path, help="CSV, NDJSON or a JSON array")
     parser.add_argument("--url", type=_http_url, required=True, help="of the app, as https://APP.azurewebsites.net")

@@ -63,12 +63,14 @@ class App:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._key = FunctionKey(key)
-        # Without the settings of the environment on loopback, where a proxy would get the key in clear text.
+        # On loopback without certificates, and without the environment, whose proxy would get the key in clear text.
+        with_tls = url.startswith("https:")
         self._http = httpx.Client(
             base_url=f"{url}/api/businesses",
             auth=self._key,
             timeout=_TIME_OUT,
-            trust_env=url.startswith("https:"),
+            verify=with_tls,
+            trust_env=with_tls,
         )
         self._patience, self._on_trouble, self._clock, self._sleep = patience, on_trouble, clock, sleep
         self._rng = random.Random()  # noqa: S311 (spreads requests)

@@ -310,11 +310,11 @@ class Journal:
 
     def newer_form(self, sent: Sent) -> tuple[bytes, bool] | None:
         """The record with the same natural key that has come into the file later, and whether it was sent."""
-        row = self._db.execute(
-            "SELECT digest, part IS NOT NULL FROM records WHERE natural_key = ? AND run > ?"
-            f" AND (line IS NOT NULL OR part IS NOT NULL AND {_FATE} != 'not stored') ORDER BY part IS NULL, line",  # noqa: S608
-            (sent.natural_key, sent.run),
-        ).fetchone()
+        query = (
+            "SELECT digest, part IS NOT NULL FROM records WHERE natural_key = ? AND run > ?"  # noqa: S608
+            f" AND (line IS NOT NULL OR part IS NOT NULL AND {_FATE} != 'not stored') ORDER BY part IS NULL, line"
+        )
+        row = self._db.execute(query, (sent.natural_key, sent.run)).fetchone()
         return None if row is None else (row[0], bool(row[1]))
 
     def undecided(self) -> list[Sent]:

@@ -8,7 +8,10 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from shared.http.printable import printable
+
 _EVERY = 5.0
+_LONGEST = 1_000
 _OPEN = ("", "pending", "deferred")
 
 
@@ -23,7 +26,7 @@ class Display:
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._console, self._clock = console, clock
         self._first: tuple[float, int] | None = None
-        self._shown_at = self._said_at = float("-inf")
+        self._shown, self._shown_at, self._said_at = "", float("-inf"), float("-inf")
         self._bar = Progress(BarColumn(), TextColumn("{task.description}"), console=console)
         self._task = self._bar.add_task("")
 
@@ -33,7 +36,8 @@ class Display:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        if self._console.is_terminal:
+            self._bar.stop()
 
     def show(self, tally: Counter[str]) -> None:
         """Show how many records are where; all of them are `total`."""
@@ -45,8 +49,8 @@ class Display:
         text = told(tally, rate, tally["total"] - settled)
         if self._console.is_terminal:
             self._bar.update(self._task, total=tally["total"], completed=settled, description=text)
-        elif now >= self._shown_at + _EVERY or settled == tally["total"]:
-            self._shown_at = now
+        elif text != self._shown and (now >= self._shown_at + _EVERY or settled == tally["total"]):
+            self._shown, self._shown_at = text, now
             self.say(text)
 
     def trouble(self, text: str) -> None:
@@ -56,8 +60,8 @@ class Display:
             self.say(f"The app does not answer, and is asked again: {text}")
 
     def say(self, text: str) -> None:
-        """Print a line."""
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        """Print a line, in which nothing of what the app or the API tells can act on the terminal."""
+        self._console.print(printable(text, _LONGEST), highlight=False, markup=False, soft_wrap=True)
 
 
 def told(tally: Counter[str], rate: float, left: int) -> str:

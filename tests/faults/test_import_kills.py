@@ -38,7 +38,7 @@ def line(record: Record) -> str:
 
 @dataclass
 class Importing:
-    """The command, started again wherever it was killed; whoever waits for its end, starts it until it ends by itself."""
+    """The command on a file, which is killed and started again."""
 
     file: Path
     url: str

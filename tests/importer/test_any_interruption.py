@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dev.importer.app import App
@@ -77,6 +77,7 @@ def texts(stored: dict[str, Any]) -> Counter[str]:
     return Counter(json.dumps(record) for record in stored.values())
 
 
+@settings(max_examples=40)
 @given(lines=st.lists(LINES, min_size=1, max_size=12), room=st.integers(1, 4), moments=MOMENTS)
 def test_each_line_comes_in_once_whatever_is_cut_off_and_whether_or_not_the_journal_is_lost(
     there: Served, lines: list[Line], room: int, moments: list[tuple[int, bool]]
@@ -111,6 +112,7 @@ EDITS = st.lists(
 )
 
 
+@settings(max_examples=40)
 @given(fates=st.lists(st.sampled_from(sorted(FATES)), min_size=1, max_size=8), edits=EDITS)
 def test_no_company_is_stored_in_two_forms_whatever_is_edited_between_the_runs(
     there: Served, fates: list[str], edits: list[tuple[int, str, int, int | None]]

@@ -211,7 +211,7 @@ def test_an_answer_that_is_not_expected_is_told_without_the_key(
 ) -> None:
     batches.answers.append(answer)
     status, said = command(write(line(1)), "--key", "the-secret-key")
-    assert status == 1
+    assert status == 2
     assert expected in said
     assert "the-secret-key" not in said
     assert (batches.keys, len(batches.asked)) == ({"the-secret-key"}, 1)
