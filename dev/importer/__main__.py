@@ -6,6 +6,7 @@ called wrongly (also with a wrong key or URL) or the file cannot be imported, wi
 """
 
 import argparse
+import itertools
 import os
 import re
 import sys
@@ -83,8 +84,8 @@ def _import(app: App, source: Source, display: Display, arguments: argparse.Name
         tally = journal.tally()
         if status == 1 and tally["posted"] == tally["total"]:
             status = 0
-        left = ((line, reason or outcome) for line, outcome, _, reason in journal.rows() if outcome != "posted")
-        for line, reason in (told for _, told in zip(range(_TOLD_LINES), left, strict=False)):
+        bad = ((line, reason) for line, outcome, _, reason in journal.rows() if reason and outcome != "posted")
+        for line, reason in itertools.islice(bad, _TOLD_LINES):
             display.say(f"line {line}: {reason}")
         display.say(f"{tally['posted']:,} of {tally['total']:,} records are posted; all lines are in {results}")
         return status

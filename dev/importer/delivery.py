@@ -198,7 +198,7 @@ class Delivery:
             )
             return
         self._journal.retrying(part, corrections)
-        corrected = self._journal.corrections(part)
+        corrected = [new for _, new in self._journal.corrections(part)]
         texts = self._source.texts([(sent.digest, sent.place, sent.length) for sent in corrected])
         if texts and (bad := dict(faults(self._app, self._source, texts))):
             self._journal.not_retried(part, "not retried: a corrected record of its operation is not valid")

@@ -250,7 +250,8 @@ class Journal:
         """Note that the app has taken a part in, or a retry of it: corrected records have replaced those before."""
         with self._transaction():
             self._db.execute("UPDATE parts SET state = 'started' WHERE number = ?", (part.number,))
-            self._db.executemany("DELETE FROM records WHERE digest = ?", self._replaced(part))
+            replaced = [(old.digest,) for old, _ in self.corrections(part)]
+            self._db.executemany("DELETE FROM records WHERE digest = ?", replaced)
 
     def retrying(self, part: Part, corrections: Iterable[tuple[Sent, bytes]]) -> None:
         """Note that a part is to be retried, with other records, given by digest, in the places of some."""
@@ -267,18 +268,13 @@ class Journal:
             self._db.execute("UPDATE parts SET state = 'ended' WHERE number = ?", (part.number,))
             self._db.executemany(
                 "UPDATE records SET part = NULL, position = NULL, held = 'undecided' WHERE digest = ?",
-                [(sent.digest,) for sent in self.corrections(part)],
+                [(new.digest,) for _, new in self.corrections(part)],
             )
             self._db.execute(f"UPDATE records SET held = ? WHERE part = ? AND {_LEFT}", (reason, part.number))  # noqa: S608
 
-    def corrections(self, part: Part) -> list[Sent]:
-        """The records that a retry of a part puts into the places of others."""
-        sent = self.sent(part)
-        return [new for old, new in itertools.pairwise(sent) if old.position == new.position]
-
-    def _replaced(self, part: Part) -> list[tuple[bytes]]:
-        sent = self.sent(part)
-        return [(old.digest,) for old, new in itertools.pairwise(sent) if old.position == new.position]
+    def corrections(self, part: Part) -> list[tuple[Sent, Sent]]:
+        """The records in whose places a retry of a part puts others, each with the other one."""
+        return [pair for pair in itertools.pairwise(self.sent(part)) if pair[0].position == pair[1].position]
 
     def ended(self, part: Part, results: Iterable[Result], began: str) -> None:
         """Note what became of the records of a part whose operation has ended."""

@@ -7,6 +7,7 @@ record may hold is for the app to judge.
 import codecs
 import csv
 import hashlib
+import io
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -89,8 +90,10 @@ class Source:
             raise FileError(1, f"expected {header_too}at least one record, got none")
 
     def digest(self, text: bytes) -> bytes:
-        """What tells a record from others: of a row of CSV also the header, which gives the cells their meaning."""
-        return hashlib.blake2b(self.header + b"\0" + text, digest_size=16).digest()
+        """What tells a record from others: its bytes, or of a row the cells, however quoted, and those of the header."""
+        if self._kind == "csv":
+            text = repr((_cells(self.header), _cells(text))).encode()
+        return hashlib.blake2b(text, digest_size=16).digest()
 
     def texts(self, places: Sequence[tuple[bytes, int, int]]) -> list[bytes]:
         """The bytes of records, each given by digest, offset and length.
@@ -115,6 +118,13 @@ class Source:
         if self._kind == "csv":
             return [value.text.encode() for _, value in read_rows(self.body(texts), columns_of(NewBusiness))]
         return list(texts)
+
+
+def _cells(row: bytes) -> list[str]:
+    try:
+        return next(csv.reader(io.StringIO(row.decode(errors="replace"), newline=""), strict=True), [])
+    except csv.Error:  # the file was changed meanwhile
+        return []
 
 
 def _read(file: BinaryIO, offset: int, length: int) -> bytes:

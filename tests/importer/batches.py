@@ -4,6 +4,7 @@ Stricter than the real thing: the API takes whatever comes under a key that it d
 """
 
 import json
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,6 +60,14 @@ class Batches:
     posts: Counter[str] = field(default_factory=Counter)
     asked: list[str] = field(default_factory=list)
     keys: set[str | None] = field(default_factory=set)
+    invalid: set[str] = field(default_factory=set)
+    """The records that are not valid."""
+    mute: bool = False
+    """Whether what is asked is done, but not answered."""
+    running: bool = False
+    """Whether no operation ends any more."""
+    looked: threading.Event = field(default_factory=threading.Event)
+    """Whether somebody has looked at an operation."""
     answers: list[web.Response] = field(default_factory=list)
     """Given instead of the usual ones, one after the other."""
 
@@ -80,8 +89,14 @@ class Batches:
         """Take a batch in, or find it."""
         body = await request.read()
         records = [json.loads(line) for line in body.splitlines()]
+        bad = [at for at, record in enumerate(records) if json.dumps(record) in self.invalid]
+        errors = [{"index": at, "field": "name", "detail": "Field required"} for at in bad]
+        if len(bad) == len(records):
+            return web.json_response({"errors": errors[:100], "errors_total": len(errors)}, status=400)
         if "validate_only" in request.query:
-            return web.json_response({"valid": len(records)})
+            valid = {"valid": len(records) - len(bad)}
+            return web.json_response(valid | {"skipped": errors[:100], "skipped_total": len(errors)})
+        assert not bad, "batches of which only some records are valid are for tests/host"
         operation_id = read_operation_id(request.headers["Idempotency-Key"])
         known = self.operations.get(operation_id)
         if known is None:
@@ -100,7 +115,8 @@ class Batches:
         if operation is None:
             return web.json_response({}, status=404)
         operation.looks += 1
-        if operation.looks % 2:
+        self.looked.set()
+        if operation.looks % 2 or self.running:
             return web.json_response({"state": "running"}, headers={"Retry-After": "0"})
         return web.json_response({"state": "completed", "created_at": str(operation.starts)})
 
@@ -136,6 +152,8 @@ class Batches:
         if self.answers:
             return self.answers.pop(0)
         found: web.StreamResponse = await handler(request)
+        if self.mute and request.transport:
+            request.transport.abort()
         return found
 
 

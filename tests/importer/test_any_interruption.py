@@ -77,7 +77,7 @@ def texts(stored: dict[str, Any]) -> Counter[str]:
     return Counter(json.dumps(record) for record in stored.values())
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(lines=st.lists(LINES, min_size=1, max_size=12), room=st.integers(1, 4), moments=MOMENTS)
 def test_each_line_comes_in_once_whatever_is_cut_off_and_whether_or_not_the_journal_is_lost(
     there: Served, lines: list[Line], room: int, moments: list[tuple[int, bool]]

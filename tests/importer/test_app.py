@@ -11,7 +11,7 @@ from dev.processes import free_port
 
 from .batches import Batches, Served
 
-ENDED = {"operations": []}
+ENDED: dict[str, object] = {"operations": []}
 
 
 class Time:

@@ -2,7 +2,10 @@
 
 import csv
 import json
+import signal
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,8 @@ from dev.importer.journal import Journal
 from shared.business import NATURAL_KEY
 
 from .batches import Batches, Served
+
+ROOT = Path(__file__).parents[2]
 
 type Write = Callable[..., Path]
 type Command = Callable[..., tuple[int, str]]
@@ -235,6 +240,71 @@ def test_a_journal_is_whole_after_a_torn_write(command: Command, write: Write, b
     assert journal.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     assert journal.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL: what is committed is on the disk
     journal.close()
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
+def test_the_same_command_goes_on_after_it_was_ended(
+    command: Command, batches: Batches, write: Write, there: Served, number: signal.Signals, status: int
+) -> None:
+    file, batches.running = write(line(1), line(2, "rejected")), True
+    words = [sys.executable, "-m", "dev.importer", str(file), "--url", there.url]
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert batches.looked.wait(20)
+        process.send_signal(number)
+        said, _ = process.communicate(timeout=20)
+    assert process.returncode == status
+    assert "Traceback" not in said
+    if number == signal.SIGINT:
+        assert "Interrupted. What the app has taken in goes on there" in said
+        assert [row[1] for row in results(file)[1:]] == ["pending", "pending"]
+    batches.running = False
+    assert command(file)[0] == 1
+    assert [row[1] for row in results(file)[1:]] == ["posted", "rejected"]
+    assert list(batches.posts.values()) == [1, 1]
+
+
+def test_a_part_that_the_app_has_not_heard_of_is_made_anew_of_what_the_file_holds_now(
+    command: Command, batches: Batches, write: Write
+) -> None:
+    batches.answers.append(web.Response(status=401))  # planned, but not taken in
+    assert command(write(line(1), line(2)))[0] == 2
+    assert command(write(line(1), line(2, "posted", "b")))[0] == 0
+    assert [json.dumps(one) for one in batches.stored.values()] == [line(1), line(2, "posted", "b")]
+
+
+def test_a_part_that_the_app_has_heard_of_is_followed_whatever_the_file_holds_now(
+    command: Command, batches: Batches, write: Write
+) -> None:
+    batches.mute = True  # taken in, but the answer is lost
+    assert command(write(line(1), line(2)), "--patience", "0.1")[0] == 1
+    batches.mute = False
+    status, said = command(write(line(1), line(2, "posted", "b")))
+    assert (status, len(batches.stored), "line 2: not sent: the API has" in said) == (1, 2, True)
+
+
+def test_a_correction_that_is_not_valid_is_told_and_holds_its_operation_up(
+    command: Command, batches: Batches, write: Write
+) -> None:
+    command(write(line(1, "gives up"), line(2, "rejected")))
+    batches.invalid.add(line(2, "posted", "b"))
+    status, said = command(write(line(1, "gives up"), line(2, "posted", "b")))
+    assert (status, batches.posts.total()) == (1, 2)
+    assert "line 1: not retried: a corrected record of its operation is not valid" in said
+    assert "line 2: not sent: name: Field required" in said
+    assert command(write(line(1, "gives up"), line(2, "posted", "c")))[0] == 0
+    assert len(batches.operations) == 1
+
+
+@pytest.mark.parametrize("count", [1, 250])
+def test_where_no_record_is_valid_each_is_told(command: Command, batches: Batches, write: Write, count: int) -> None:
+    lines = [line(number) for number in range(count)]
+    batches.invalid.update(lines)
+    status, _ = command(file := write(*lines))
+    assert (status, batches.operations) == (1, {})
+    assert [row[1:] for row in results(file)[1:]] == [["invalid", "", "name: Field required"]] * count
+    batches.invalid.clear()
+    assert command(file)[0] == 1  # it is not sent again before it is corrected
+    assert batches.operations == {}
 
 
 @pytest.mark.parametrize(

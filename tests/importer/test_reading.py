@@ -92,6 +92,15 @@ def test_rows_are_sent_so_that_the_app_reads_what_stands_in_the_file(
     assert as_the_app_reads(source.body([record.text for record in records])) == as_the_app_reads(content)
 
 
+@of_rows
+def test_a_spreadsheet_that_quotes_and_ends_rows_anew_changes_no_record(tmp_path: Path) -> None:
+    source, (first,) = read(tmp_path / "file", b'a,"b"\n"x","y ""z"""\n', "csv")
+    again, (second,) = read(tmp_path / "file", b'\xef\xbb\xbf"a",b\r\nx,"y ""z"""\r\n', "csv")
+    other, (third,) = read(tmp_path / "file", b'b,a\nx,"y ""z"""\n', "csv")
+    assert source.digest(first.text) == again.digest(second.text)
+    assert source.digest(first.text) != other.digest(third.text)
+
+
 BAD: list[tuple[Format, bytes, str]] = [
     ("csv", b"", "line 1: expected a header and at least one record, got none"),
     ("csv", b"name\n", "line 1: expected a header and at least one record, got none"),
