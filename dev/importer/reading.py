@@ -90,7 +90,7 @@ class Source:
             raise FileError(1, f"expected {header_too}at least one record, got none")
 
     def digest(self, text: bytes) -> bytes:
-        """What tells a record from others: its bytes, or of a row the cells, however quoted, and those of the header."""
+        """What tells a record from others: its bytes, or the cells of a row, however quoted, with the header's."""
         if self._kind == "csv":
             text = repr((_cells(self.header), _cells(text))).encode()
         return hashlib.blake2b(text, digest_size=16).digest()
