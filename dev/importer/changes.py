@@ -56,14 +56,15 @@ def correctable(journal: Journal, part: Part) -> list[tuple[Sent, bytes]] | None
     """The records of a part that have been corrected, each with the digest of the corrected one.
 
     A retry sends everything that was not posted. So there must be none for a part of which a record was sent in another
-    operation meanwhile, or has gone from the file: the result is None then.
+    form since, or may have been, or has left the file: the result is None then.
     """
     corrections = []
     for sent in journal.sent(part):
         if sent.outcome == "posted":
             continue
         newer = journal.newer_form(sent)
-        if newer is not None and newer[1]:
+        sent_since = journal.missing(sent.run, since=True) - {"not stored"}
+        if (newer is not None and newer[1]) or (sent_since and not sent.may_be_stored):
             return None
         if sent.line is not None:
             continue

@@ -9,7 +9,7 @@ from typing import Any
 
 from shared.http.retry_after import parse_retry_after
 
-from .app import App, document
+from .app import App, AppError, document
 from .changes import correctable, decide
 from .dry_run import faults
 from .journal import PART_RECORDS, Journal, Part, Result, operation_id
@@ -21,6 +21,7 @@ MOST_OPEN = PART_RECORDS
 _LONGEST_PAUSE = 15.0
 _UNFINISHED = {"pending", "running", "deferred", "suspended"}
 _NDJSON = "application/x-ndjson"
+_OTHER_SHAPE = "expected an operation, got an answer of another shape: is this the URL of the app?"
 
 
 @dataclass
@@ -146,6 +147,8 @@ class Delivery:
                 part, [Result(at, "invalid", reason=found.get(at, refusal)) for at in range(len(texts))], ""
             )
             self._ended = self._journal.tally()
+        elif answer.status_code != 422 and document(answer).get("id") != operation_id(part):
+            raise AppError(_OTHER_SHAPE)
         else:  # with a 422, the operation was started by an app that judged records otherwise
             self._journal.started(part)
             self._follow(part, after=answer.headers.get("Retry-After"))
@@ -178,6 +181,8 @@ class Delivery:
         answer = self._app.ask("GET", f"/operations/{operation_id(part)}", 200, 404)
         if answer.status_code == 404:
             return None
+        if "state" not in document(answer):
+            raise AppError(_OTHER_SHAPE)
         wait = parse_retry_after(answer.headers.get("Retry-After"), now=time.time())
         return document(answer) | {"retry_after": 1.0 if wait is None else wait}
 
@@ -194,7 +199,7 @@ class Delivery:
         corrections = correctable(self._journal, part)
         if corrections is None:
             self._journal.not_retried(
-                part, "not retried: that would send records, too, that are not in the file any more"
+                part, "not retried: a record of its operation has left the file, or may have been sent in another form"
             )
             return
         self._journal.retrying(part, corrections)

@@ -325,10 +325,11 @@ class Journal:
             (new.natural_key,),
         ).fetchall()
 
-    def missing(self, run: int) -> set[str]:
-        """What became of records from before a run that are no longer in the file in any form."""
+    def missing(self, run: int, *, since: bool = False) -> set[str]:
+        """What became of records from before a run, or since, that are no longer in the file in any form."""
+        when = "run > ?" if since else "run < ?"
         rows = self._db.execute(
-            f"SELECT DISTINCT {_FATE} FROM records AS old WHERE part IS NOT NULL AND line IS NULL AND run < ? AND NOT"  # noqa: S608
+            f"SELECT DISTINCT {_FATE} FROM records AS old WHERE part IS NOT NULL AND line IS NULL AND {when} AND NOT"  # noqa: S608
             " EXISTS (SELECT 1 FROM records WHERE line IS NOT NULL AND natural_key = old.natural_key)",
             (run,),
         )

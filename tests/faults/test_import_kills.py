@@ -22,7 +22,7 @@ from tests.sandboxed import key_of
 
 SOAK = os.environ.get("SOAK") == "1"
 SEED = int(os.environ.get("FAULT_SEED", random.randrange(10**6) if SOAK else "1"))
-LINES, KILLS, LIMIT = (25_000, 30, 280) if SOAK else (400, 4, 50)
+LINES, KILLS, LIMIT = (25_000, 20, 280) if SOAK else (400, 4, 50)
 TEXT_BYTES = 200 if SOAK else 5_000
 """Of a record, with white space, which is sent, too: so a file of few lines makes several parts."""
 

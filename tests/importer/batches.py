@@ -68,8 +68,8 @@ class Batches:
     """Whether no operation ends any more."""
     looked: threading.Event = field(default_factory=threading.Event)
     """Whether somebody has looked at an operation."""
-    answers: list[web.Response] = field(default_factory=list)
-    """Given instead of the usual ones, one after the other."""
+    answers: list[web.Response | None] = field(default_factory=list)
+    """Given instead of the usual ones, one after the other; None for the usual one."""
 
     def attempt(self, operation_id: str, operation: Operation) -> None:
         """Send to the API what has not been posted."""
@@ -149,8 +149,8 @@ class Batches:
         """Note what was asked, and give an answer that was planned."""
         self.asked.append(f"{request.method} {request.path_qs}")
         self.keys.add(request.headers.get("x-functions-key"))
-        if self.answers:
-            return self.answers.pop(0)
+        if self.answers and (planned := self.answers.pop(0)):
+            return planned
         found: web.StreamResponse = await handler(request)
         if self.mute and request.transport:
             request.transport.abort()
