@@ -56,20 +56,19 @@ def correctable(journal: Journal, part: Part) -> list[tuple[Sent, bytes]] | None
     """The records of a part that have been corrected, each with the digest of the corrected one.
 
     A retry sends everything that was not posted. So there must be none for a part of which a record was sent in another
-    form since, or may have been, or has left the file: the result is None then.
+    form, too, or may have been, or has left the file: the result is None then.
     """
     corrections = []
     for sent in journal.sent(part):
         if sent.outcome == "posted":
             continue
-        newer = journal.newer_form(sent)
-        sent_since = journal.missing(sent.run, since=True) - {"not stored"}
-        if (newer is not None and newer[1]) or (sent_since and not sent.may_be_stored):
+        other = journal.other_form(sent)
+        if other is not None and other[1]:
             return None
         if sent.line is not None:
             continue
-        if newer is not None and not sent.may_be_stored:
-            corrections.append((sent, newer[0]))
+        if other is not None and not sent.may_be_stored:
+            corrections.append((sent, other[0]))
         elif sent.outcome != "invalid":
             return None
     return corrections

@@ -304,13 +304,18 @@ class Journal:
         """Whether a part has records in the file that a retry may yet bring to the API."""
         return bool(self._value(f"SELECT EXISTS (SELECT 1 FROM records WHERE part = ? AND {_LEFT})", number))  # noqa: S608
 
-    def newer_form(self, sent: Sent) -> tuple[bytes, bool] | None:
-        """The record with the same natural key that has come into the file later, and whether it was sent."""
+    def other_form(self, sent: Sent) -> tuple[bytes, bool] | None:
+        """A record with the same natural key that came into the file in another run, and whether it was sent.
+
+        One that was sent and is certainly not stored does not count once it has left the file, nor one that was not
+        sent and was there before.
+        """
         query = (
-            "SELECT digest, part IS NOT NULL FROM records WHERE natural_key = ? AND run > ?"  # noqa: S608
-            f" AND (line IS NOT NULL OR part IS NOT NULL AND {_FATE} != 'not stored') ORDER BY part IS NULL, line"
+            "SELECT digest, part IS NOT NULL FROM records WHERE natural_key = ? AND (part IS NULL AND line IS NOT NULL"  # noqa: S608
+            f" AND run > ? OR part IS NOT NULL AND run != ? AND (line IS NOT NULL OR {_FATE} != 'not stored'))"
+            " ORDER BY part IS NULL, line"
         )
-        row = self._db.execute(query, (sent.natural_key, sent.run)).fetchone()
+        row = self._db.execute(query, (sent.natural_key, sent.run, sent.run)).fetchone()
         return None if row is None else (row[0], bool(row[1]))
 
     def undecided(self) -> list[Sent]:
@@ -325,11 +330,10 @@ class Journal:
             (new.natural_key,),
         ).fetchall()
 
-    def missing(self, run: int, *, since: bool = False) -> set[str]:
-        """What became of records from before a run, or since, that are no longer in the file in any form."""
-        when = "run > ?" if since else "run < ?"
+    def missing(self, run: int) -> set[str]:
+        """What became of records from before a run that are no longer in the file in any form."""
         rows = self._db.execute(
-            f"SELECT DISTINCT {_FATE} FROM records AS old WHERE part IS NOT NULL AND line IS NULL AND {when} AND NOT"  # noqa: S608
+            f"SELECT DISTINCT {_FATE} FROM records AS old WHERE part IS NOT NULL AND line IS NULL AND run < ? AND NOT"  # noqa: S608
             " EXISTS (SELECT 1 FROM records WHERE line IS NOT NULL AND natural_key = old.natural_key)",
             (run,),
         )

@@ -24,6 +24,7 @@ FATES: dict[str, list[Json]] = {
     "posted": [{"outcome": "posted"}],
     "rejected": [REJECTED],
     "gives up": [GAVE_UP, {"outcome": "posted"}],
+    "gives up twice": [GAVE_UP, GAVE_UP, {"outcome": "posted"}],
     "stored unseen": [GAVE_UP | {"may_be_stored": True}, {"outcome": "posted"}],
     "refused unseen": [GAVE_UP | {"may_be_stored": True}, REJECTED | {"may_be_stored": True}],
 }
@@ -62,8 +63,8 @@ class Batches:
     keys: set[str | None] = field(default_factory=set)
     invalid: set[str] = field(default_factory=set)
     """The records that are not valid."""
-    mute: bool = False
-    """Whether what is asked is done, but not answered."""
+    mute: str = ""
+    """In the path of requests of which what they ask is done, but the answer is lost; empty for none."""
     running: bool = False
     """Whether no operation ends any more."""
     looked: threading.Event = field(default_factory=threading.Event)
@@ -116,7 +117,7 @@ class Batches:
             return web.json_response({}, status=404)
         operation.looks += 1
         self.looked.set()
-        if operation.looks % 2 or self.running:
+        if operation.looks == 1 or self.running:
             return web.json_response({"state": "running"}, headers={"Retry-After": "0"})
         return web.json_response({"state": "completed", "created_at": str(operation.starts)})
 
@@ -152,7 +153,7 @@ class Batches:
         if self.answers and (planned := self.answers.pop(0)):
             return planned
         found: web.StreamResponse = await handler(request)
-        if self.mute and request.transport:
+        if self.mute and request.path.endswith(self.mute) and request.transport:
             request.transport.abort()
         return found
 

@@ -136,7 +136,7 @@ def test_no_company_is_stored_in_two_forms_whatever_is_edited_between_the_runs(
                     lines[at] = replace(line, fate="posted" if value % 2 else "gives up")
                 case "delete" if len(lines) > 1:
                     del lines[at]
-                case "restore":
+                case "restore" if line.key == began[line.company].key:  # a natural key that is taken back tells nothing
                     lines[at] = began[line.company]
                 case "copy":
                     lines.append(replace(line, text=str(value), fate="posted"))

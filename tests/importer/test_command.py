@@ -100,6 +100,40 @@ def test_what_gave_up_is_retried_under_its_operation_with_what_was_corrected_mea
     ]
 
 
+def test_a_corrected_record_has_taken_the_place_of_the_first_in_every_retry(
+    command: Command, batches: Batches, write: Write
+) -> None:
+    command(write(line(1, "gives up twice"), line(2, "rejected")))
+    file = write(line(1, "gives up twice"), line(2, "posted", "b"))
+    assert (command(file)[0], command(file)[0], len(batches.operations)) == (1, 0, 1)
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_a_retry_that_was_cut_off_is_one_retry(command: Command, batches: Batches, write: Write, heard: bool) -> None:
+    command(write(line(1, "gives up"), line(2, "rejected")))
+    file = write(line(1, "gives up"), line(2, "posted", "b"))
+    if heard:
+        batches.mute = "/retry"
+        assert command(file, "--patience", "0.1")[0] == 1
+    else:
+        batches.answers += [None, None, None, web.Response(status=401)]  # a look, results, a dry run
+        assert command(file)[0] == 2
+    assert batches.asked[-1].endswith("/retry")
+    batches.mute = ""
+    assert (command(file)[0], batches.posts.total()) == (0, 4)
+
+
+def test_of_two_forms_that_gave_up_only_one_is_ever_posted(command: Command, batches: Batches, write: Write) -> None:
+    first, second = line(1, "gives up twice"), line(1, "gives up", "b")
+    command(write(first))
+    command(write(second))  # as a new operation: there was nothing to be retried for it to take part in
+    command(write(first))
+    assert command(write(first))[0] == 0
+    status, said = command(write(second))
+    assert (status, [json.dumps(one) for one in batches.stored.values()]) == (1, [first])
+    assert "line 1: not retried: a record of its operation has left the file, or may have been sent" in said
+
+
 def test_nothing_is_retried_with_a_record_that_has_left_the_file(
     command: Command, batches: Batches, write: Write
 ) -> None:
@@ -110,10 +144,10 @@ def test_nothing_is_retried_with_a_record_that_has_left_the_file(
     assert command(write(line(1, "gives up"), line(2, "gives up")))[0] == 0
 
 
-@pytest.mark.parametrize("other", [line(1, "posted", "b"), line(7, "posted", "b")])
 def test_nothing_is_retried_that_was_sent_in_another_form_since(
-    command: Command, batches: Batches, write: Write, other: str
+    command: Command, batches: Batches, write: Write
 ) -> None:
+    other = line(1, "posted", "b")
     command(write(line(1, "gives up")))
     assert command(write(other))[0] == 0
     status, said = command(write(line(1, "gives up")))
@@ -245,7 +279,22 @@ def test_the_key_may_come_from_the_environment_and_is_in_no_file(
     assert not [path for path in file.parent.iterdir() if b"the-secret-key" in path.read_bytes()]
 
 
-def test_a_journal_is_whole_after_a_torn_write(command: Command, write: Write, batches: Batches) -> None:
+def test_results_are_replaced_and_not_written_over(command: Command, write: Write) -> None:
+    file = write(line(1), line(2))
+    command(file)
+    path = file.with_name(f"{file.name}.results.csv")
+    with path.open() as opened_before:
+        command(write(line(1)))
+        assert len(opened_before.readlines()) == 3
+    assert len(results(file)) == 2
+    assert sorted(path.name for path in file.parent.iterdir()) == [
+        file.name,
+        f"{file.name}.journal",
+        f"{file.name}.results.csv",
+    ]
+
+
+def test_what_the_journal_holds_is_on_the_disk(command: Command, write: Write) -> None:
     file = write(line(1), line(2))
     command(file)
     journal = sqlite3.connect(file.with_name(f"{file.name}.journal"))
@@ -287,9 +336,9 @@ def test_a_part_that_the_app_has_not_heard_of_is_made_anew_of_what_the_file_hold
 def test_a_part_that_the_app_has_heard_of_is_followed_whatever_the_file_holds_now(
     command: Command, batches: Batches, write: Write
 ) -> None:
-    batches.mute = True  # taken in, but the answer is lost
+    batches.mute = "/batch"
     assert command(write(line(1), line(2)), "--patience", "0.1")[0] == 1
-    batches.mute = False
+    batches.mute = ""
     status, said = command(write(line(1), line(2, "posted", "b")))
     assert (status, len(batches.stored), "line 2: not sent: the API has" in said) == (1, 2, True)
 
