@@ -189,7 +189,7 @@ class Delivery:
     def _results(self, part: Part) -> list[Result]:
         """What became of each record of an operation that has ended."""
         answer = self._app.ask("GET", f"/operations/{operation_id(part)}/results", 200, Accept=_NDJSON)
-        return [_result(json.loads(line)) for line in answer.text.splitlines()]
+        return [_result(json.loads(line)) for line in answer.content.splitlines()]
 
     def _retry(self, number: int) -> None:
         """Have sent again what did not come to the API in an earlier run, and with it what was corrected meanwhile."""

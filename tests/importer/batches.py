@@ -18,7 +18,7 @@ from shared.operations.requests import read_operation_id
 
 type Json = dict[str, Any]
 
-REJECTED = {"outcome": "rejected", "status": 422, "problem": {"title": "Refused"}}
+REJECTED = {"outcome": "rejected", "status": 422, "problem": {"title": "Refused\u2028for good"}}
 GAVE_UP = {"outcome": "gave_up", "reason": "503"}
 FATES: dict[str, list[Json]] = {
     "posted": [{"outcome": "posted"}],
@@ -124,7 +124,10 @@ class Batches:
     async def results(self, request: web.Request) -> web.Response:
         """Tell what became of the records."""
         operation = self.operations[request.match_info["id"]]
-        lines = [json.dumps({"index": index, "result": one}) for index, one in enumerate(operation.results)]
+        lines = [
+            json.dumps({"index": index, "result": one}, ensure_ascii=False)
+            for index, one in enumerate(operation.results)
+        ]
         return web.Response(text="\n".join(lines))
 
     async def retry(self, request: web.Request) -> web.Response:

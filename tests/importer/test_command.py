@@ -71,7 +71,7 @@ def test_what_is_rejected_is_told_and_only_its_correction_is_sent(
 ) -> None:
     status, said = command(write(line(1), line(2, "rejected"), line(3, "rejected")))
     assert status == 1
-    assert "line 2: 422 Refused" in said
+    assert "line 2: 422 Refused for good" in said
     before = batches.posts.total()
     status, _ = command(file := write(line(1), line(2, "posted", "b"), line(3, "rejected")))
     assert (status, sent_alone(batches)) == (1, [line(2, "posted", "b")])
