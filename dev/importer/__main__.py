@@ -9,6 +9,7 @@ import argparse
 import itertools
 import os
 import re
+import sqlite3
 import sys
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -37,7 +38,10 @@ def main(words: list[str] | None = None) -> int:
         try:
             source = Source(arguments.file, arguments.format)
             return _check(app, source, display) if arguments.dry_run else _import(app, source, display, arguments)
-        except (FileError, OSError) as error:
+        except OSError as error:
+            display.say(f"{error.filename or arguments.file}: {error.strerror}")
+            return 2
+        except (FileError, sqlite3.Error) as error:  # the latter where the folder or the disk takes no journal
             display.say(f"{arguments.file}: {error}")
             return 2
         except (JournalError, AppError) as error:
@@ -62,6 +66,7 @@ def _check(app: App, source: Source, display: Display) -> int:
 def _import(app: App, source: Source, display: Display, arguments: argparse.Namespace) -> int:
     """Import the file; what is known is written when it ends, however it ends."""
     file: Path = arguments.file
+    file.open("rb").close()  # a name that was mistyped leaves no journal
     journal = Journal(file.with_name(f"{file.name}.journal"), arguments.url)
     results = file.with_name(f"{file.name}.results.csv")
     status = 1

@@ -390,5 +390,12 @@ def test_a_wrong_call_is_told(capsys: pytest.CaptureFixture[str], words: list[st
 
 def test_a_file_that_is_not_there_is_told(command: Command, tmp_path: Path) -> None:
     status, said = command(tmp_path / "missing.csv")
-    assert (status, "No such file" in said) == (2, True)
-    assert list(tmp_path.glob("*.results.csv")) == []
+    assert (status, said) == (2, f"{tmp_path / 'missing.csv'}: No such file or directory\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_takes_no_journal_is_told(command: Command, write: Write) -> None:
+    file = write(line(1))
+    file.with_name(f"{file.name}.journal").mkdir()
+    status, said = command(file)
+    assert (status, said) == (2, f"{file}: unable to open database file\n")
