@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +19,8 @@ from dev.importer.reading import Source
 from shared.business import NATURAL_KEY
 
 from .batches import FATES, Served
+
+pytestmark = pytest.mark.timeout(180)  # each example commits a few dozen times
 
 
 class CrashError(BaseException):
