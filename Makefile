@@ -9,7 +9,7 @@ OPENAPI := .venv-openapi
 PYTHON_VERSION := 3.13
 DURABLE_BACKEND ?= storage
 
-.PHONY: help demo run sandbox test simulate adopt test-host soak bench bench-batches check format plot package clean
+.PHONY: help demo run import sandbox test simulate adopt test-host soak bench bench-batches check format plot package clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -19,6 +19,12 @@ demo: $(INSTALLED) ## Post the example records through the whole app and show wh
 
 run: $(INSTALLED) ## Keep the app up on port 7071, with the sandbox API unless your settings name a real one
 	@$(RUN) dev.run
+
+# The key comes from the variable APP_KEY; OPTIONS=--dry-run has the file checked only.
+URL ?= http://127.0.0.1:7071
+import: $(INSTALLED) ## Import a CSV, NDJSON or JSON file through the app, each record once: FILE=… [URL=…]
+	@test -n "$(FILE)" || { echo "expected FILE=companies.csv, and URL=https://… for another app than that of make run"; exit 2; }
+	@$(RUN) dev.importer "$(FILE)" --url "$(URL)" $(OPTIONS)
 
 sandbox: $(INSTALLED) ## Keep only the sandbox API up, for the app under `func start`
 	@$(RUN) dev.sandbox
@@ -41,7 +47,7 @@ test-host: $(INSTALLED) ## Run the tests that hold on every host on one of yours
 	@test -n "$(HOST_COMMAND)$(HOST_URL)" || { echo "expected HOST_COMMAND='func start --port {port}' or HOST_URL=https://…"; exit 2; }
 	@$(RUN) pytest -q tests/host
 
-soak: $(INSTALLED) ## Kill the host 25 times while 500 records go to an API that fails, and count what was stored
+soak: $(INSTALLED) ## Kill the host, and an import, again and again while the API fails, and count what was stored
 	@SOAK=1 $(RUN) pytest -q -s --timeout=300 tests/faults
 
 bench: $(BENCH)/installed ## Measure everything against what one would use instead, in less than ten minutes

@@ -63,6 +63,10 @@ Try it, in another terminal:
   curl -i {_BUSINESSES}/operations/{read_operation_id(key)}
   curl -i {_BUSINESSES} -H 'Content-Type: application/json' -d '{{}}'
 
+Import a file of any size, each record once:
+
+  make import FILE=companies.csv
+
 Or look at http://{LOOPBACK}:{_PORT}/
 """
 

@@ -121,11 +121,11 @@ def _csv(results: Iterable[ItemResult]) -> str:
             "index": one.index,
             "may_be_stored": "true" if may_be_stored(one.result) else "",
         }
-        writer.writerow({name: _cell(row.get(name, "")) for name in COLUMNS})
+        writer.writerow({name: cell(row.get(name, "")) for name in COLUMNS})
     return written.getvalue()
 
 
-def _cell(value: object) -> str:
+def cell(value: object) -> str:
     """A value as a spreadsheet can show it: a text that would be a formula there begins with an apostrophe."""
     text = value if isinstance(value, str) else json.dumps(value)
     return f"'{text}" if isinstance(value, str) and text.startswith(_FORMULA) else text
