@@ -1,10 +1,14 @@
-"""Posts the example records through the whole app and shows what becomes of each: `make demo`.
+"""Posts the example records through the whole app and shows what becomes of each, then imports a file: `make demo`.
 
 Starts the sandbox API and the embedded host on free loopback ports, with state in a temporary folder, and goes through
-the front door only: the app's HTTP triggers. Exits 0 if every record ended as its case says that it should.
+the front door only: the app's HTTP triggers. Exits 0 if every record ended as its case says that it should, and those
+of the file are posted.
 """
 
 import asyncio
+import json
+import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -26,6 +30,7 @@ from shared.business import NATURAL_KEY, Record, example
 _APP = Path(__file__).parent.parent
 _TIME_LIMIT = 60.0
 _POLL_SECONDS = 0.25
+_FILE, _LINES = "records.ndjson", 2_000
 _FINISHED = {"posted": "green", "rejected": "yellow", "gave_up": "red", "failed": "red", "cancelled": "red"}
 
 
@@ -129,6 +134,16 @@ def table(deliveries: list[Delivery]) -> Table:
     return drawing
 
 
+def import_file(folder: Path, app_url: str) -> bool:
+    """Import a file by the command for files, with its output on this terminal; tells whether every line is posted."""
+    lines = [json.dumps(example(number)) for number in range(2_001, 2_001 + _LINES)]
+    (folder / _FILE).write_text("".join(f"{line}\n" for line in lines))
+    words = ("-m", "dev.importer", _FILE, "--url", app_url)
+    print("", f"$ python {' '.join(words)}", sep="\n", flush=True)
+    environment = os.environ | {"PYTHONPATH": str(_APP), "APP_KEY": ""}
+    return subprocess.run((sys.executable, *words), cwd=folder, env=environment, check=False).returncode == 0  # noqa: S603
+
+
 def main() -> int:
     """Run the demo; returns the exit status."""
     console = Console()
@@ -147,9 +162,17 @@ def main() -> int:
                 asyncio.run(follow_all(deliveries, app_url, console))
                 seconds = time.monotonic() - started
                 stats = httpx.get(f"{api_url}/stats").raise_for_status().json()
+                tell(deliveries, seconds, stats, console)
+                imported = import_file(Path(folder), app_url)
+                duplicates = httpx.get(f"{api_url}/stats").raise_for_status().json()["duplicates"]
         except (HostStartError, TimeoutError, httpx.HTTPError) as error:
             print(f"\n{type(error).__name__}: {error}\n\nThe host's log:\n{log.read_text()}", file=sys.stderr)
             return 1
+    return 0 if all(delivery.as_expected for delivery in deliveries) and imported and not duplicates else 1
+
+
+def tell(deliveries: list[Delivery], seconds: float, stats: dict[str, Any], console: Console) -> None:
+    """Show how each record has ended, and what the API has counted."""
     console.print()
     for delivery in deliveries:
         name, state, attempt, _ = delivery.row()
@@ -166,7 +189,6 @@ def main() -> int:
         f"{'' if stats['token_requests'] == 1 else 's'}.",
         highlight=False,
     )
-    return 0 if all(delivery.as_expected for delivery in deliveries) and not stats["duplicates"] else 1
 
 
 if __name__ == "__main__":
