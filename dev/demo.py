@@ -30,7 +30,7 @@ from shared.business import NATURAL_KEY, Record, example
 _APP = Path(__file__).parent.parent
 _TIME_LIMIT = 60.0
 _POLL_SECONDS = 0.25
-_FILE, _LINES = "records.ndjson", 2_000
+_FILE, _LINES = "records.ndjson", 3_000
 _FINISHED = {"posted": "green", "rejected": "yellow", "gave_up": "red", "failed": "red", "cancelled": "red"}
 
 
