@@ -66,6 +66,13 @@ def host(devhost: RunningHost, sandbox: Sandbox) -> RunningHost:
 
 
 @pytest.fixture
+def app(host: RunningHost) -> Iterator[httpx.Client]:
+    """An HTTP client of the app."""
+    with httpx.Client(base_url=host.url, timeout=30) as client:
+        yield client
+
+
+@pytest.fixture
 def one_clock(host: RunningHost, monkeypatch: pytest.MonkeyPatch) -> None:
     """The functions that ask for the time are told that of the host, which tests move."""
 
@@ -75,13 +82,6 @@ def one_clock(host: RunningHost, monkeypatch: pytest.MonkeyPatch) -> None:
             return host.now
 
     monkeypatch.setattr("shared.functions.bulk.datetime", Now)
-
-
-@pytest.fixture
-def app(host: RunningHost) -> Iterator[httpx.Client]:
-    """An HTTP client of the app."""
-    with httpx.Client(base_url=host.url, timeout=30) as client:
-        yield client
 
 
 @pytest.fixture(autouse=True)
