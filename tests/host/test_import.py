@@ -1,4 +1,4 @@
-"""A file is imported by the command, through whatever host."""
+"""A file is imported by the command, through whatever host. `SOAK=1` makes the one that is killed 25,000 lines long."""
 
 import csv
 import json
@@ -11,12 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from dev.processes import CommandHost
 from shared.business import Record
 from tests.sandboxed import LATER, REFUSED, NewRecord, Sandbox, key_of, of_rows
 
 from .conftest import APP, KEY, PATIENCE, Caller
+from .test_kills import middle
 
 RECORDS = 40
+LINES, LATENCY = (25_000, 0.02) if os.environ.get("SOAK") == "1" else (1_500, 0.1)
+"""Of the file whose import is killed, and the seconds that a post takes, lest it is over before."""
 ENVIRONMENT = {**os.environ, "APP_KEY": KEY}
 
 
@@ -123,3 +127,28 @@ def test_a_file_of_any_format_is_imported(
     ended = run_import(app, file)
     assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout
     assert sandbox.stats()["stored"] == before["stored"] + 3
+
+
+@pytest.mark.timeout(6 * PATIENCE)
+def test_a_file_comes_in_once_though_command_and_host_are_killed(
+    app: Caller, sandbox: Sandbox, host: CommandHost, new_record: NewRecord, tmp_path: Path
+) -> None:
+    before, file = sandbox.stats(), tmp_path / "companies.ndjson"
+    write_lines(file, (new_record() for _ in range(LINES)))
+    sandbox.disturb(latency=LATENCY)
+    quarters = [before["stored"] + quarter * LINES // 4 for quarter in (1, 2, 3)]
+    with subprocess.Popen(command_for(app, file), cwd=APP, env=ENVIRONMENT) as importing:
+        middle(sandbox, quarters[0])
+        importing.kill()
+    with subprocess.Popen(command_for(app, file), cwd=APP, env=ENVIRONMENT) as importing:
+        middle(sandbox, quarters[1])
+        host.kill()
+        host.start()
+        middle(sandbox, quarters[2])
+        importing.kill()
+    with subprocess.Popen(command_for(app, file), cwd=APP, env=ENVIRONMENT) as importing:
+        assert importing.wait(5 * PATIENCE) == 0
+    assert outcomes(file) == ["posted"] * LINES
+    after = sandbox.stats()
+    assert after["stored"] - before["stored"] == after["distinct"] - before["distinct"] == LINES
+    assert after["duplicates"] == before["duplicates"]
