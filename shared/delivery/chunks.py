@@ -51,6 +51,7 @@ class Chunk(BaseModel):
         doubts: Which of the records an earlier attempt may have brought to the API.
         width: How many records are under way at once.
         kept: How much is kept of what the API tells about a record, on average (`results.write_lines`).
+        number: In its round, from 0; None if it was asked for by an earlier version.
     """
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
@@ -62,6 +63,7 @@ class Chunk(BaseModel):
     doubts: Indexes = ()
     width: int = 1
     kept: int
+    number: int | None = None
 
     def attempts(self) -> Iterator[tuple[int, Attempt]]:
         """One for each record, with its index: the same in every round, on every replay and after every restart."""
@@ -118,6 +120,7 @@ class Report(BaseModel):
         counts: Of these.
         deferred: The records that have to be tried again.
         paused: Seconds for which the API wants nothing, if that is long.
+        number: Of the chunk.
     """
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
@@ -127,6 +130,7 @@ class Report(BaseModel):
     counts: Counts = Counts()
     deferred: tuple[Deferral, ...] = ()
     paused: float | None = None
+    number: int | None = None
 
 
 @dataclass(slots=True)
@@ -223,6 +227,7 @@ def _report(work: _Work) -> Report:
         ),
         deferred=_deferrals({index: one for index, one in work.outcomes.items() if isinstance(one, Deferred)}),
         paused=work.paused,
+        number=work.chunk.number,
     )
 
 

@@ -8,6 +8,7 @@ and its input tells what is settled and what is not.
 from collections import Counter, deque
 from collections.abc import Container, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import NamedTuple
 
 from .batches import MOST_GROUPS, Batch, BatchStatus, Tally, Waiting
@@ -81,6 +82,7 @@ class Round:
         untried = [i for i, line in enumerate(results) if not line and i not in self._deferred]
         self._queue = deque([*untried, *due])
         self._lanes = _lanes(batch.settings.parallelism)
+        self._numbers = count()
         self._length = min(_CHUNK_RECORDS, max(_FEWEST, -(-len(self._queue) // len(self._lanes))))
 
     def next_chunk(self, now: datetime) -> Chunk | None:
@@ -102,6 +104,7 @@ class Round:
             doubts=tuple(index for index in indexes if self._in_doubt(index)),
             width=self._lanes.pop(),
             kept=self._batch.kept,
+            number=next(self._numbers),
         )
 
     def _in_doubt(self, index: int) -> bool:

@@ -213,7 +213,7 @@ class Operations:
         operation = describe(status)
         if not operation.finished:
             raise RequestError(409, "Conflict", f"only a batch that has ended is retried: {operation.state}")
-        batch = batch_of(status)
+        batch = batch_of(status, whatever_came=True)
         corrected, known = corrections.records(batch.total), batch.outcomes
         errors: list[dict[str, Any]] = []
         for index in sorted(corrected):

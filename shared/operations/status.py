@@ -116,19 +116,27 @@ def mark_of(status: OrchestrationStatus) -> str:
     return reported.get("mark", "") if isinstance(reported, dict) else ""
 
 
-def batch_of(status: OrchestrationStatus) -> Batch:
+def batch_of(status: OrchestrationStatus, *, whatever_came: bool = False) -> Batch:
     """A batch as it stands: what its round began with, and what the activities of that round have returned since.
 
-    The status was asked for with its history, of which both is taken, since only so they belong together.
+    The engine writes down all that it is brought. An activity that it has run twice has two results, of which the
+    orchestrator takes the first, and so does what is told. The second one may say that the API has a record after all.
+
+    Args:
+        status: Asked for with its history, of which both is taken, since only so they belong together.
+        whatever_came: Whether second results count, too: who sends something again is to know all that is known.
     """
     history = status.history or []
     began = next((event for event in history if event.get("EventType") == "ExecutionStarted"), {})
     now = status.created_time or datetime.now(UTC)
     batch = Batch.model_validate(_decoded(began.get("Input") or status.input_)).begun(status.instance_id or "", now)
-    round_ = Round(batch, now)
+    round_, told = Round(batch, now), set[int | None]()
     for event in history:
         if event.get("EventType") == "TaskCompleted" and event.get("FunctionName") == CHUNK:
-            round_.take_in(Report.model_validate(_decoded(event.get("Result"))), now)
+            report = Report.model_validate(_decoded(event.get("Result")))
+            if whatever_came or report.number is None or report.number not in told:
+                round_.take_in(report, now)
+            told.add(report.number)
     batch = round_.following(now)
     return batch.doubted() if status.runtime_status.name in _CUT_SHORT else batch
 

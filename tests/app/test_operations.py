@@ -605,6 +605,30 @@ async def test_what_its_input_says_and_what_its_activities_returned_belong_to_th
     assert [one.outcome for one in outcomes] == ["posted", "rejected", "gave_up", "cancelled"]
 
 
+async def test_of_two_results_of_an_activity_that_was_run_twice_the_first_is_told_and_a_yes_is_never_sent_again() -> (
+    None
+):
+    """The orchestrator, and so the tally, goes by the first one."""
+    first, second = (
+        MIXED.model_copy(update={"number": 0}),
+        Report(settled=(1, 2), results='"8"\n"9"', counts=Counts(posted=2), number=0),
+    )
+    hub = hub_with(FOUR, first)
+    hub.put(
+        "abc",
+        "Completed",
+        hub.instances["abc"].custom_status,
+        hub.instances["abc"].output,
+        name=BATCHES,
+        given=stored(FOUR.model_copy(update={"key": "abc"})),
+        returned=[stored(first), stored(second)],
+    )
+    outcomes = await hub.operations.outcomes("abc")
+    assert [one.outcome for one in outcomes] == ["posted", "rejected", "gave_up", "cancelled"]
+    await hub.operations.retry("abc", NOTHING, SETTINGS)
+    assert {*started_again(hub)} == {3}
+
+
 async def test_a_single_record_has_no_results() -> None:
     with pytest.raises(RequestError) as raised:
         await ended(TAKEN).operations.outcomes("abc")
