@@ -204,13 +204,14 @@ class Caller:
             pass
 
     async def _resume(self) -> None:
-        while True:
+        """Let it go on. That it is to halt may reach it late, when somebody has looked already."""
+        for look in range(30):
             await asyncio.sleep(self.chance.between(1.0, 300.0, "a break"))
             with contextlib.suppress(InstanceEndedError, NoInstanceError):
                 if self.world.hub.require(self.id).suspended:
                     self.world.hub.control(self.id, EventType.EXECUTION_RESUMED, "go on")
-                    continue
-            return
+                elif look > 10:
+                    return
 
     async def _results(self) -> list[dict[str, Any]] | None:
         """What the operation tells of each record; None if it could not be asked."""
