@@ -223,22 +223,22 @@ def main() -> int:
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Check whether a deployed app works.")
     parser.add_argument("url", type=_http_url, help="such as https://APP.azurewebsites.net")
-    parser.add_argument("--key", default=os.environ.get("APP_KEY", ""), help="a function or host key (or: APP_KEY)")
     parser.add_argument("--wait", type=float, default=300.0, help="seconds to wait for the app (default: %(default)g)")
     parser.add_argument("--post", type=_content_of, help="file with a record, as JSON, that is really posted")
-    arguments = parser.parse_args(with_the_key_attached(sys.argv[1:]))
+    return parse_with_key(parser, sys.argv[1:])
+
+
+def parse_with_key(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
+    """Parse a command line that may name a key of the app; one key in 64 begins with a dash, as an option does."""
+    parser.add_argument("--key", default=os.environ.get("APP_KEY", ""), help="a function or host key (or: APP_KEY)")
+    if "--key" in words[:-1]:
+        at = words.index("--key")
+        words[at : at + 2] = [f"--key={words[at + 1]}"]
+    arguments = parser.parse_args(words)
     arguments.key = arguments.key.strip()
     if re.search(r"[^\x21-\x7e]", arguments.key):
         parser.error("--key: expected visible ASCII characters only")
     return arguments
-
-
-def with_the_key_attached(words: list[str]) -> list[str]:
-    """The command line with `--key=KEY` for `--key KEY`: one key in 64 begins with a dash, as an option does."""
-    if "--key" in words[:-1]:
-        at = words.index("--key")
-        words[at : at + 2] = [f"--key={words[at + 1]}"]
-    return words
 
 
 def _http_url(url: str) -> str:

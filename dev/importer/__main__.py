@@ -7,16 +7,15 @@ called wrongly (also with a wrong key or URL) or the file cannot be imported, wi
 
 import argparse
 import itertools
-import os
 import re
 import sqlite3
 import sys
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from rich.console import Console
 
-from dev.smoke import with_the_key_attached
+from dev.smoke import parse_with_key
+from shared.http.urls import checked_url
 
 from .app import App, AppError, UnreachableError
 from .delivery import Delivery
@@ -27,7 +26,6 @@ from .reading import FORMATS, FileChangedError, FileError, Source
 from .results import write_results
 
 _TOLD_LINES = 20
-_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
 def main(words: list[str] | None = None) -> int:
@@ -106,17 +104,13 @@ def _parse(words: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("file", type=Path, help="CSV, NDJSON or a JSON array")
     parser.add_argument("--url", type=_http_url, required=True, help="of the app, as https://APP.azurewebsites.net")
-    parser.add_argument("--key", default=os.environ.get("APP_KEY", ""), help="a function or host key (or: APP_KEY)")
     parser.add_argument("--format", choices=sorted(set(FORMATS.values())), help="if the extension does not tell it")
     parser.add_argument("--dry-run", action="store_true", help="have every record checked, and nothing sent")
     parser.add_argument("--new", action="store_true", help="changed lines are new records, whatever is posted of them")
     parser.add_argument(
         "--patience", type=float, default=900.0, help="seconds to go on without an answer (default: %(default)g)"
     )
-    arguments = parser.parse_args(with_the_key_attached(words))
-    arguments.key = arguments.key.strip()
-    if re.search(r"[^\x21-\x7e]", arguments.key):
-        parser.error("--key: expected visible ASCII characters only")
+    arguments = parse_with_key(parser, words)
     arguments.format = arguments.format or FORMATS.get(arguments.file.suffix.lower())
     if arguments.format is None:
         parser.error(f"--format: expected one of csv, json, ndjson for a file named {arguments.file.name}")
@@ -126,8 +120,10 @@ def _parse(words: list[str]) -> argparse.Namespace:
 def _http_url(url: str) -> str:
     if not re.fullmatch(r"https?://[\w.-]+(:\d+)?/?|http://\[::1\](:\d+)?/?", url, re.ASCII):
         raise argparse.ArgumentTypeError("expected a URL without a path, such as https://APP.azurewebsites.net")
-    if url.startswith("http:") and urlsplit(url).hostname not in _LOOPBACK:
-        raise argparse.ArgumentTypeError("expected https: the key and the records are not for everybody on the way")
+    try:
+        checked_url(url)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
     return url.rstrip("/")
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 
+from shared.http.masking import Secrets
 from shared.http.printable import printable
 from shared.http.retry_after import parse_retry_after
 
@@ -27,7 +28,8 @@ class FunctionKey(httpx.Auth):
     """The key of the app, as a header; it stands in no URL and no `repr`."""
 
     def __init__(self, key: str) -> None:
-        self._key = key
+        self._key, self._secrets = key, Secrets()
+        self._secrets.add(key.encode())
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response]:
         """Add the key, if there is one."""
@@ -37,7 +39,7 @@ class FunctionKey(httpx.Auth):
 
     def masked(self, text: str) -> str:
         """A text of the app, in which the key is not to be read."""
-        return text.replace(self._key, "***") if self._key else text
+        return self._secrets.masked_text(text)
 
 
 class App:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shared.http.retry_after import parse_retry_after
+from shared.operations.bodies import JSON, NDJSON
+from shared.operations.model import UNFINISHED
 
 from .app import App, AppError, document
 from .changes import correctable, decide
@@ -19,8 +21,6 @@ MOST_OPEN = PART_RECORDS
 """Another part is started while no more records than this are open: of two parts, or of many that are nearly done."""
 
 _LONGEST_PAUSE = 15.0
-_UNFINISHED = {"pending", "running", "deferred", "suspended"}
-_NDJSON = "application/x-ndjson"
 _OTHER_SHAPE = "expected an operation, got an answer of another shape: is this the URL of the app?"
 
 
@@ -105,7 +105,7 @@ class Delivery:
     def _look_again(self, part: Part) -> None:
         """Look at an operation that had ended, since others may have retried it."""
         operation = self._operation(part)
-        if operation is not None and operation["state"] in _UNFINISHED:
+        if operation is not None and operation["state"] in UNFINISHED:
             self._journal.started(part)
         elif operation is not None:
             self._journal.ended(part, self._results(part), operation.get("created_at") or "")
@@ -161,7 +161,7 @@ class Delivery:
     def _look(self, following: _Following) -> None:
         """Look at an operation, and note what became of its records once it has ended."""
         part, operation = following.part, self._operation(following.part)
-        if operation is not None and operation["state"] in _UNFINISHED:
+        if operation is not None and operation["state"] in UNFINISHED:
             tally = Counter[str]((operation.get("batch") or {}).get("tally") or following.tally)
             del tally["total"]
             wait = operation["retry_after"]
@@ -188,7 +188,7 @@ class Delivery:
 
     def _results(self, part: Part) -> list[Result]:
         """What became of each record of an operation that has ended."""
-        answer = self._app.ask("GET", f"/operations/{operation_id(part)}/results", 200, Accept=_NDJSON)
+        answer = self._app.ask("GET", f"/operations/{operation_id(part)}/results", 200, Accept=NDJSON)
         return [_result(json.loads(line)) for line in answer.content.splitlines()]
 
     def _retry(self, number: int) -> None:
@@ -214,7 +214,7 @@ class Delivery:
             b'{"index":%d,"record":%s}' % (sent.position, text)
             for sent, text in zip(corrected, self._source.as_json(texts), strict=True)
         ]
-        sent: dict[str, Any] = {"body": b"[%s]" % b",".join(items), "Content_Type": "application/json"} if items else {}
+        sent: dict[str, Any] = {"body": b"[%s]" % b",".join(items), "Content_Type": JSON} if items else {}
         answer = self._app.ask("POST", f"/operations/{operation_id(part)}/retry", 202, 404, 409, 413, **sent)
         # After a lost answer, the second one is a 409: the operation tells whether it has begun again.
         if answer.status_code == 202 or _began_again(self._operation(part), part):
@@ -228,7 +228,7 @@ def _began_again(operation: dict[str, Any] | None, part: Part) -> bool:
     """Whether an operation that had ended runs, or has run, since."""
     if operation is None:
         return False
-    return operation["state"] in _UNFINISHED or operation.get("created_at") != part.began
+    return operation["state"] in UNFINISHED or operation.get("created_at") != part.began
 
 
 def _result(item: dict[str, Any]) -> Result:

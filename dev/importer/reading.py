@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
 
 from shared.business import NATURAL_KEY, NewBusiness
+from shared.operations.bodies import CSV, NDJSON
 from shared.operations.csv_rows import columns_of, read_rows
-
-MOST_BYTES = 262_144
-"""What the app takes as one record (docs/http-api.md, Limits)."""
+from shared.operations.requests import MAX_BODY_BYTES
 
 _BLOCK = 1_000_000
 _BLANK = re.compile(r"[ \t\r\n]*")
@@ -67,7 +66,7 @@ class Source:
 
     def __init__(self, path: Path, kind: Format) -> None:
         self._path, self._kind = path, kind
-        self.media_type = "text/csv" if kind == "csv" else "application/x-ndjson"
+        self.media_type = CSV if kind == "csv" else NDJSON
         self.header = b""
 
     def records(self) -> Iterator[Record]:
@@ -135,9 +134,9 @@ def _read(file: BinaryIO, offset: int, length: int) -> bytes:
 def _lines(file: BinaryIO) -> Iterator[tuple[int, int, bytes]]:
     """The lines of a text in UTF-8, each with its number, its offset and its end; CR alone ends one, too."""
     number = offset = 0
-    while chunk := file.readline(2 * MOST_BYTES):
-        if len(chunk) == 2 * MOST_BYTES:
-            raise FileError(number + 1, f"expected a record of at most {MOST_BYTES} bytes")
+    while chunk := file.readline(2 * MAX_BODY_BYTES):
+        if len(chunk) == 2 * MAX_BODY_BYTES:
+            raise FileError(number + 1, f"expected a record of at most {MAX_BODY_BYTES} bytes")
         if offset == 0 and chunk.startswith(codecs.BOM_UTF8):
             chunk, offset = chunk.removeprefix(codecs.BOM_UTF8), len(codecs.BOM_UTF8)
         for line in chunk.splitlines(keepends=True):
@@ -155,8 +154,8 @@ def _decoded(text: bytes, line: int) -> str:
 
 
 def _bounded(text: bytes, line: int) -> bytes:
-    if len(text) > MOST_BYTES:
-        raise FileError(line, f"expected a record of at most {MOST_BYTES} bytes, got {len(text)}")
+    if len(text) > MAX_BODY_BYTES:
+        raise FileError(line, f"expected a record of at most {MAX_BODY_BYTES} bytes, got {len(text)}")
     return text
 
 
@@ -229,7 +228,7 @@ class _Window:
             raise FileError(self.line, f"expected {expected}, got {self.text[self.position : self.position + 1]!r}")
 
     def _fill(self) -> None:
-        while self._more and len(self.text) - self.position <= MOST_BYTES:
+        while self._more and len(self.text) - self.position <= MAX_BODY_BYTES:
             block = self._file.read(_BLOCK)
             self._more = bool(block)
             try:
@@ -243,13 +242,12 @@ class _Window:
 
 def _csv(file: BinaryIO) -> Iterator[Record]:
     """The rows, of which the first is the header; empty lines are none."""
-    csv.field_size_limit(2 * MOST_BYTES)
     row = list[tuple[int, int, bytes]]()
 
     def fed() -> Iterator[str]:
         for number, offset, line in _lines(file):
             row.append((number, offset, line))
-            if offset + len(line) - row[0][1] > 2 * MOST_BYTES:
+            if offset + len(line) - row[0][1] > 2 * MAX_BODY_BYTES:
                 raise FileError(row[0][0], "expected quotes in pairs, got a quote that does not end")
             yield _decoded(line, number)
 
@@ -283,7 +281,7 @@ def _json_value(text: str, start: int, line: int) -> tuple[object, int]:
     except json.JSONDecodeError as error:
         line += text.count("\n", start, error.pos)
         column = "" if start else f" at column {error.colno}"
-        raise FileError(line, f"expected a JSON value of at most {MOST_BYTES} bytes: {error.msg}{column}") from None
+        raise FileError(line, f"expected a JSON value of at most {MAX_BODY_BYTES} bytes: {error.msg}{column}") from None
     except RecursionError:
         raise FileError(line, "expected JSON that is not nested so deeply") from None
 

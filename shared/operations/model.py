@@ -26,7 +26,9 @@ type State = Literal[
     "failed",
 ]
 
-_UNFINISHED: frozenset[State] = frozenset({"pending", "running", "deferred", "suspended"})
+UNFINISHED: frozenset[State] = frozenset({"pending", "running", "deferred", "suspended"})
+"""The states in which something may yet happen by itself."""
+
 _POLL_SECONDS = 1.0
 _LONGEST_ID, _LONGEST_DETAIL = 100, 200
 _REFUSALS = 10
@@ -159,7 +161,7 @@ class Operation(BaseModel):
     @property
     def finished(self) -> bool:
         """Whether nothing more will happen by itself."""
-        return self.state not in _UNFINISHED
+        return self.state not in UNFINISHED
 
     @property
     def business_id(self) -> str | None:

@@ -96,4 +96,6 @@ def test_loopback_is_asked_without_a_proxy(there: Served, batches: Batches, monk
 
 def test_a_key_that_is_told_back_is_masked() -> None:
     assert FunctionKey("the-key").masked("who has the-key?") == "who has ***?"
+    assert FunctionKey("a+key==").masked("who has a%2Bkey%3D%3D?") == "who has ***?"
+    assert FunctionKey("").masked("who has the-key?") == "who has the-key?"
     assert FunctionKey("").masked("text") == "text"
