@@ -27,6 +27,7 @@ _APP = Path(__file__).parent.parent
 _STATE = Path(".devhost")
 _PORT = 7071
 _SANDBOX_URL = f"http://{LOOPBACK}:{DEFAULT_PORT}"
+_EVENTS_URL = f"{_SANDBOX_URL}{EVENTS_PATH}"
 _BUSINESSES = f"http://{LOOPBACK}:{_PORT}/api/businesses"
 
 
@@ -47,7 +48,8 @@ def main() -> int:
                 print(f"Port {DEFAULT_PORT} is taken: the sandbox API needs it.", file=sys.stderr)
                 return 2
             print(f"Sandbox API on {_SANDBOX_URL}, its counters on {_SANDBOX_URL}/stats")
-            print(f"Operations that end are told to {environment['OPERATIONS_EVENTS_URL']}")
+            if environment["OPERATIONS_EVENTS_URL"] == _EVENTS_URL:  # that of another receiver may hold a key
+                print(f"Operations that end are told to {_EVENTS_URL}")
         # What was begun with the sandbox must never be posted to a real API.
         return run_host(environment, _STATE / ("sandbox-state.db" if on_sandbox else "state.db"))
 
@@ -80,7 +82,7 @@ def settled(environment: dict[str, str]) -> tuple[dict[str, str], bool]:
         environment = environment | app_environment(_SANDBOX_URL)
     on_sandbox = environment.get("BUSINESS_API_BASE_URL", "").rstrip("/") == _SANDBOX_URL
     if on_sandbox and not environment.get("OPERATIONS_EVENTS_URL"):
-        environment = environment | {"OPERATIONS_EVENTS_URL": f"{_SANDBOX_URL}{EVENTS_PATH}"}
+        environment = environment | {"OPERATIONS_EVENTS_URL": _EVENTS_URL}
     return environment, on_sandbox
 
 
