@@ -134,6 +134,26 @@ def table(deliveries: list[Delivery]) -> Table:
     return drawing
 
 
+def tell(deliveries: list[Delivery], seconds: float, stats: dict[str, Any], console: Console) -> None:
+    """Show how each record has ended, and what the API has counted."""
+    console.print()
+    for delivery in deliveries:
+        name, state, attempt, _ = delivery.row()
+        verdict = "as expected" if delivery.as_expected else f"[red]expected {delivery.case.ends_as}[/]"
+        attempts = f"{attempt} attempt{'' if attempt == '1' else 's'}"
+        console.print(
+            f"  {name}: {delivery.case.shows}: {state} after {attempts}, {verdict}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    console.print(
+        f"\n{len(deliveries)} records in {seconds:.1f} s: {stats['posts']} posts, {stats['stored']} stored, "
+        f"{stats['duplicates']} duplicates, {stats['token_requests']} token request"
+        f"{'' if stats['token_requests'] == 1 else 's'}.",
+        highlight=False,
+    )
+
+
 def import_file(folder: Path, app_url: str) -> bool:
     """Import a file by the command for files, with its output on this terminal; tells whether every line is posted."""
     lines = [json.dumps(example(number)) for number in range(2_001, 2_001 + _LINES)]
@@ -169,26 +189,6 @@ def main() -> int:
             print(f"\n{type(error).__name__}: {error}\n\nThe host's log:\n{log.read_text()}", file=sys.stderr)
             return 1
     return 0 if all(delivery.as_expected for delivery in deliveries) and imported and not duplicates else 1
-
-
-def tell(deliveries: list[Delivery], seconds: float, stats: dict[str, Any], console: Console) -> None:
-    """Show how each record has ended, and what the API has counted."""
-    console.print()
-    for delivery in deliveries:
-        name, state, attempt, _ = delivery.row()
-        verdict = "as expected" if delivery.as_expected else f"[red]expected {delivery.case.ends_as}[/]"
-        attempts = f"{attempt} attempt{'' if attempt == '1' else 's'}"
-        console.print(
-            f"  {name}: {delivery.case.shows}: {state} after {attempts}, {verdict}",
-            highlight=False,
-            soft_wrap=True,
-        )
-    console.print(
-        f"\n{len(deliveries)} records in {seconds:.1f} s: {stats['posts']} posts, {stats['stored']} stored, "
-        f"{stats['duplicates']} duplicates, {stats['token_requests']} token request"
-        f"{'' if stats['token_requests'] == 1 else 's'}.",
-        highlight=False,
-    )
 
 
 if __name__ == "__main__":

@@ -115,9 +115,8 @@ class _EnvironmentSettings(BaseModel):
         Raises:
             SettingsError: Variables are missing or bad; it names all of them at once.
         """
-        environment = os.environ if environment is None else environment
         prefix = cls.PREFIX if prefix is None else prefix
-        given = {field: environment.get(prefix + field.upper(), "").strip() for field in cls.model_fields}
+        given = {field: _variable(environment, prefix + field.upper()) for field in cls.model_fields}
         given = {field: value for field, value in given.items() if value}
         problems: dict[str, str] = {}
         settings = None
@@ -254,16 +253,20 @@ class EventsSettings(_EnvironmentSettings):
     @classmethod
     def wanted(cls, environment: Mapping[str, str] | None = None) -> bool:
         """Whether somebody is to be told, be the settings good or bad: so what ends meanwhile is told once they are."""
-        return bool((os.environ if environment is None else environment).get(f"{cls.PREFIX}URL", "").strip())
+        return bool(_variable(environment, f"{cls.PREFIX}URL"))
 
 
 def public_origin(environment: Mapping[str, str] | None = None) -> str:
     """Scheme and host of the app's URLs, as Azure tells it; empty where nobody does, or only this machine knows it."""
-    host = (os.environ if environment is None else environment).get("WEBSITE_HOSTNAME", "").strip()
+    host = _variable(environment, "WEBSITE_HOSTNAME")
     return "" if not host or is_loopback(host.partition(":")[0]) else f"https://{host}"
 
 
 def callers_are_authenticated(environment: Mapping[str, str] | None = None) -> bool:
     """Whether App Service authenticates callers, as Azure tells the app."""
-    told = (os.environ if environment is None else environment).get("WEBSITE_AUTH_ENABLED", "")
-    return told.strip().lower() == "true"
+    return _variable(environment, "WEBSITE_AUTH_ENABLED").lower() == "true"
+
+
+def _variable(environment: Mapping[str, str] | None, name: str) -> str:
+    """An environment variable; empty if it is missing or blank."""
+    return (os.environ if environment is None else environment).get(name, "").strip()

@@ -1,9 +1,9 @@
 """Events: the operator's receiver is told of each operation that ends, if there is one (`OPERATIONS_EVENTS_URL`).
 
-PostBusinessOrchestrator, PostBusinessesOrchestrator ─▶ AnnounceEnd ─▶ SendEventOrchestrator ─▶ SendEvent ─▶ receiver
+orchestrator of an operation ─▶ AnnounceEnd ─▶ SendEventOrchestrator ─▶ SendEvent ─▶ receiver
 
-The orchestrator of the operation only has the other one started, which outlives it: an operation has ended when it has,
-whether or not anybody could be told. Without a receiver nothing of this runs, or is imported.
+The first orchestrator only has the other one started, which outlives it: an operation has ended when it has, whether or
+not anybody could be told. Without a receiver nothing of this runs, and `shared.operations.events` is not imported.
 """
 
 import logging

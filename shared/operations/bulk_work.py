@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
-from contextlib import nullcontext
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, nullcontext
 from dataclasses import replace
 from http import HTTPStatus
 
 from .bulk import Bulk, Changes, Selected, Selection
-from .list_query import MAX_LIMIT
+from .list_query import MAX_LIMIT, Place
 from .listing import Instances, list_operations
 from .model import BulkPreview, BulkRefusal, Operation
 from .problems import RequestError
@@ -27,14 +28,14 @@ _log = logging.getLogger("post_business")
 
 async def select(instances: Instances, bulk: Bulk) -> Selection:
     """Find the next operations of the list that are to be changed. Raises `TaskHubError`."""
-    clock, query = asyncio.get_running_loop().time, bulk.query
-    end = clock() + _TIME_BOX
-    while True:
-        found, after = await list_operations(instances, query, is_of_records)
-        selected = tuple(Selected(one.id, _may_be_large(one)) for one in found if bulk.concerns(one))
-        if selected or after is None or clock() > end:
-            return Selection(operations=selected, after=after)
-        query = replace(query, after=after)
+    selection = Selection(operations=(), after=bulk.query.after)
+    async with aclosing(_pages(instances, bulk, bulk.query.limit)) as pages:
+        async for found, after in pages:
+            selected = tuple(Selected(one.id, _may_be_large(one)) for one in found)
+            selection = Selection(operations=selected, after=after)
+            if selected:
+                break
+    return selection
 
 
 def _may_be_large(operation: Operation) -> bool:
@@ -44,16 +45,24 @@ def _may_be_large(operation: Operation) -> bool:
 
 async def preview(instances: Instances, bulk: Bulk) -> BulkPreview:
     """Tell what would be changed, without changing anything. Raises `TaskHubError`."""
-    clock, query = asyncio.get_running_loop().time, replace(bulk.query, limit=MAX_LIMIT)
+    matching, shown, complete = 0, list[Operation](), False
+    async with aclosing(_pages(instances, bulk, MAX_LIMIT)) as pages:
+        async for found, after in pages:
+            matching += len(found)
+            shown += found[: _SHOWN - len(shown)]
+            complete = after is None
+    return BulkPreview(matching=matching, complete=complete, operations=shown)
+
+
+async def _pages(instances: Instances, bulk: Bulk, limit: int) -> AsyncGenerator[tuple[list[Operation], Place | None]]:
+    """The operations that are to be changed, page by page, as far as time allows; each with where the list goes on."""
+    clock, query = asyncio.get_running_loop().time, replace(bulk.query, limit=limit)
     end = clock() + _TIME_BOX
-    matching, shown = 0, list[Operation]()
     while True:
         found, after = await list_operations(instances, query, is_of_records)
-        concerned = [one for one in found if bulk.concerns(one)]
-        matching += len(concerned)
-        shown += concerned[: _SHOWN - len(shown)]
+        yield [one for one in found if bulk.concerns(one)], after
         if after is None or clock() > end:
-            return BulkPreview(matching=matching, complete=after is None, operations=shown)
+            return
         query = replace(query, after=after)
 
 

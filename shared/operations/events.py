@@ -1,7 +1,7 @@
 """News of the end: when an operation has ended, the operator's receiver is told by a CloudEvents 1.0 message over HTTP.
 
 The message is signed as Standard Webhooks has it (https://www.standardwebhooks.com), and nothing of a record is in it.
-It is sent at least once, by whoever calls `send` until it is not deferred, and has the same id each time.
+It is sent at least once, by whoever calls `tell` until it is not deferred, and has the same id each time.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from shared.settings import EventsSettings, SettingsError, public_origin
 
 from .model import BulkStatus, State
 from .problems import TaskHubError
-from .status import OrchestrationClient, OrchestrationStatus, describe, has_ended
+from .status import OrchestrationClient, OrchestrationStatus, describe, ended_as, has_ended
 
 _log = logging.getLogger("post_business")
 
@@ -127,16 +127,7 @@ class End(BaseModel):
             run: Tells this end from others of the same start, however often the orchestrator comes to it.
             now: Durable time (UTC).
         """
-        state: State
-        tally: Tally | None
-        mark, tally = "", None
-        if isinstance(progress, BulkStatus):
-            state = "cancelled" if progress.cancelled else "completed"
-        elif isinstance(progress, BatchStatus):
-            mark, tally = progress.mark, progress.tally
-            state = "cancelled" if tally.cancelled else "completed"
-        else:
-            mark, state = progress.mark, progress.outcome.outcome if progress.outcome else "failed"
+        mark = "" if isinstance(progress, BulkStatus) else progress.mark
         return cls(
             # Hexadecimal digits, as the ids of operations are: their list takes those of instances for random.
             event_id=hashlib.sha256(f"{operation_id} {mark} {run.isoformat()}".encode()).hexdigest()[:32],
@@ -144,8 +135,8 @@ class End(BaseModel):
             operations=operations,
             began=began,
             at=now,
-            state=state,
-            tally=tally,
+            state=ended_as(progress),
+            tally=progress.tally if isinstance(progress, BatchStatus) else None,
         )
 
     def as_seen(self, status: OrchestrationStatus) -> "End | None":

@@ -125,24 +125,28 @@ def document(server_url: str) -> dict[str, Any]:
 def _paths() -> dict[str, Any]:
     operation, started = _content("Operation"), {**_LOCATION, **_ETAG, **_RETRY_AFTER}
     applied = {"Preference-Applied": {"schema": {"type": "string"}}}
-    starts = {
-        "200": _answer(
-            "It has ended in time, but not as posted; or what would be taken, if nothing was to be started",
-            {"application/json": {"schema": {"oneOf": [_schema("Operation"), _schema("Validation")]}}},
-            {**started, **applied},
-        ),
-        "202": _answer("Started, or found", operation, {**started, **applied}),
-        **_problems(400, 411, 413, 415, 422, 503),
-    }
-    bulk = {
-        "200": _answer(
-            "The work has ended in time; or what would be changed, if nothing was to be",
-            {"application/json": {"schema": {"oneOf": [_schema("Operation"), _schema("BulkPreview")]}}},
-            {**started, **applied},
-        ),
-        "202": _answer("Begun, or found; an operation of its own", operation, {**started, **applied}),
-        **_problems(400, 422, 503),
-    }
+
+    def start(ended: str, dry_run: str, begun: str, *refusals: int) -> dict[str, Any]:
+        """The answers to a start, which may have ended in time, or have been a dry run with an answer of its own."""
+        either = {"application/json": {"schema": {"oneOf": [_schema("Operation"), _schema(dry_run)]}}}
+        return {
+            "200": _answer(ended, either, {**started, **applied}),
+            "202": _answer(begun, operation, {**started, **applied}),
+            **_problems(*refusals),
+        }
+
+    starts = start(
+        "It has ended in time, but not as posted; or what would be taken, if nothing was to be started",
+        "Validation",
+        "Started, or found",
+        *(400, 411, 413, 415, 422, 503),
+    )
+    bulk = start(
+        "The work has ended in time; or what would be changed, if nothing was to be",
+        "BulkPreview",
+        "Begun, or found; an operation of its own",
+        *(400, 422, 503),
+    )
     record = {"application/json": {"schema": _schema("NewBusiness")}}
     records = {"type": "array", "items": _schema("NewBusiness"), "minItems": 1, "maxItems": MAX_RECORDS}
     corrections = {"type": "array", "items": _schema("Correction"), "minItems": 1, "maxItems": MAX_RECORDS}

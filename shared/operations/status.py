@@ -141,9 +141,21 @@ def batch_of(status: OrchestrationStatus, *, whatever_came: bool = False) -> Bat
     return batch.doubted() if status.runtime_status.name in _CUT_SHORT else batch
 
 
+def ended_as(last: Progress | BatchStatus | BulkStatus) -> State:
+    """How an operation has ended whose orchestrator, which has come to its end, says this last."""
+    match last:
+        case BulkStatus():
+            return "cancelled" if last.cancelled else "completed"
+        case BatchStatus():
+            return "cancelled" if last.tally.cancelled else "completed"
+        case Progress():
+            return last.outcome.outcome if last.outcome else "failed"
+
+
 def describe(status: OrchestrationStatus) -> Operation:
     """The operation in the callers' words."""
     runtime_status = status.runtime_status.name
+    ended = runtime_status == "Completed"
     operation = Operation(
         id=status.instance_id or "",
         state="running",
@@ -154,21 +166,16 @@ def describe(status: OrchestrationStatus) -> Operation:
         if status.custom_status:
             bulk = BulkStatus.model_validate(status.custom_status)
             operation.bulk, operation.cancelling = BulkProgress.model_validate(status.custom_status), bulk.cancelling
-            operation.state = "cancelled" if bulk.cancelled else "running"
-        if runtime_status == "Completed" and operation.state == "running":
-            operation.state = "completed"
+            operation.state = ended_as(bulk) if ended or bulk.cancelled else "running"
     elif status.name == BATCH:
         if status.custom_status:
             batch = BatchStatus.model_validate(status.custom_status)
-            cancelled = runtime_status == "Completed" and batch.tally.cancelled > 0
             operation.batch = BatchProgress.model_validate(status.custom_status)
             operation.attempt = batch.round
             operation.next_attempt_at = batch.next_round_at
             operation.may_be_stored = batch.may_be_stored > 0
             operation.cancelling = batch.cancelling
-            operation.state = "cancelled" if cancelled else "deferred" if batch.next_round_at else "running"
-        if runtime_status == "Completed" and operation.state == "running":
-            operation.state = "completed"
+            operation.state = ended_as(batch) if ended else "deferred" if batch.next_round_at else "running"
     elif (progress := progress_of(status)) is not None:
         operation.attempt = progress.attempt
         operation.next_attempt_at = progress.next_attempt_at
@@ -176,6 +183,8 @@ def describe(status: OrchestrationStatus) -> Operation:
         operation.may_be_stored = progress.may_be_stored or may_be_stored(progress.outcome)
         operation.cancelling = progress.cancelling
         operation.state = progress.outcome.outcome if progress.outcome else "running"
+    if ended and status.name != DELIVERY and operation.state == "running":  # and has never said how far it is
+        operation.state = "completed"
     operation.state = _OVERRIDING.get(runtime_status, operation.state)
     if runtime_status in _CUT_SHORT and status.name != BULK:
         # An attempt may have been under way when somebody terminated the orchestration, or when it failed.
