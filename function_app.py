@@ -43,7 +43,7 @@ app = df.DFApp(http_auth_level=func.AuthLevel.FUNCTION)
 @problems_answered
 async def StartPostBusiness(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
     """Take one record in, and answer at once where its operation can be followed."""
-    validate_only = requests.read_flag(req.params, "validate_only")
+    validate_only = requests.read_dry_run(req.url, req.params)
     business = requests.read_business(req.headers, req.get_body())
     if validate_only:
         return validated(req, [business])

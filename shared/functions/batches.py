@@ -32,7 +32,8 @@ batches = df.Blueprint()
 @problems_answered
 async def StartPostBatch(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
     """Take many records in: all of them, or with `skip_invalid` those that are valid, or none."""
-    skip_invalid, validate_only = (requests.read_flag(req.params, name) for name in ("skip_invalid", "validate_only"))
+    validate_only = requests.read_dry_run(req.url, req.params)
+    skip_invalid = requests.read_flag(req.params, "skip_invalid")
     records = requests.read_batch(req.headers, req.get_body(), skip_invalid=skip_invalid)
     if validate_only:
         return validated(req, list(records))

@@ -257,17 +257,18 @@ def read_parameter(query: Mapping[str, str], name: str) -> str | None:
     return query.get(name) or None
 
 
-def refuse_empty(url: str) -> None:
-    """Refuse a parameter without a value, as where a lot depends on it: the Functions host drops it from the others.
+def refuse_empty(url: str, *names: str) -> None:
+    """Refuse parameters without a value where a lot depends on them: the Functions host drops them from the others.
 
     Args:
-        url: Of a request, with its query, which still has it.
+        url: Of a request, with its query, which still has them.
+        names: Of the parameters that need a value if they are there; all do if none is named.
 
     Raises:
         RequestError: 400, there is one.
     """
     for name, value in parse_qsl(urlsplit(url).query, keep_blank_values=True):
-        if not value:
+        if not value and (not names or name in names):
             raise bad_parameter(printable(name), "a value")
 
 
@@ -317,6 +318,16 @@ def read_flag(query: Mapping[str, str], name: str) -> bool:
     if text not in {"true", "false"}:
         raise bad_parameter(name, "true or false")
     return text == "true"
+
+
+def read_dry_run(url: str, query: Mapping[str, str]) -> bool:
+    """Read whether a start is only to be checked (`validate_only`).
+
+    Raises:
+        RequestError: 400, it is neither `true` nor `false`, or has no value, and would be missed.
+    """
+    refuse_empty(url, "validate_only")
+    return read_flag(query, "validate_only")
 
 
 _SENT_ID = "Assigned by the API: leave it out"

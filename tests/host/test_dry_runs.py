@@ -71,3 +71,18 @@ def test_a_flag_that_is_none_is_refused_before_anything_is_read(app: Caller, pat
     refused = app.http.post(f"/api/businesses{path}?validate_only=yes", json={})
     assert refused.status_code == 400
     assert "validate_only" in refused.json()["detail"]
+
+
+@pytest.mark.parametrize("query", ["validate_only", "validate_only="])
+@pytest.mark.parametrize("path", ["", "/batch"])
+def test_a_dry_run_that_has_lost_its_value_starts_nothing(
+    app: Caller, sandbox: Sandbox, new_record: NewRecord, path: str, query: str
+) -> None:
+    """The host drops a parameter that is empty: what was to be a dry run would be none."""
+    before, record = sandbox.stats()["posts"], new_record()
+    refused = app.http.post(f"/api/businesses{path}?{query}", json=[record] if path else record)
+    assert (refused.status_code, refused.json()["detail"]) == (
+        400,
+        "expected a value in the query parameter validate_only",
+    )
+    assert sandbox.stats()["posts"] == before
